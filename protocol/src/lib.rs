@@ -1,0 +1,1 @@
+//! memcached dialects as values.
