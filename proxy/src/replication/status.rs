@@ -1,0 +1,85 @@
+//! What can be told about replication: per peer, and in all.
+
+/// The state of replication with one peer, in both directions.
+#[derive(Clone, Eq, PartialEq, Debug, Default)]
+pub struct PeerStatus {
+    /// The link to the peer is up (said by `connected`).
+    pub connected: bool,
+    /// Keys whose newest mutation the peer has not acknowledged, and owed flushes.
+    pub backlog_entries: u64,
+    /// What those keep in memory: payloads, keys and bookkeeping.
+    pub backlog_bytes: u64,
+    /// Mutations sent and not yet acknowledged.
+    pub unacked: u64,
+    /// Age of the oldest mutation that the peer has not acknowledged.
+    pub lag_ms: u64,
+    /// Mutations were given up: a full resync is owed.
+    pub gap: Option<Gap>,
+    /// The link from the peer is up (said by `inbound_connected`).
+    pub inbound_connected: bool,
+    /// What the peer said it owes us in its last mark on this link.
+    pub peer_owes: Option<u64>,
+    /// How often the peer came with a new run id: each time its ledger was empty.
+    pub restarts: u64,
+    /// Counted since the start.
+    pub counters: PeerCounters,
+}
+
+/// Since when, and how much, a peer has missed.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct Gap {
+    /// When its backlog was given up first.
+    pub since_ms: u64,
+    /// How many mutations were given up or not queued since.
+    pub mutations: u64,
+}
+
+/// Mutations to and from one peer, by outcome.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct PeerCounters {
+    /// Handed to the dialer, repetitions included.
+    pub sent: u64,
+    /// Handed to the dialer again after a link broke.
+    pub resent: u64,
+    /// Acknowledged by the peer.
+    pub acked: u64,
+    /// Not sent because something newer made them void.
+    pub void: u64,
+    /// Given up because the backlog exceeded its bound.
+    pub lost: u64,
+    /// From the peer: applied here.
+    pub applied: u64,
+    /// From the peer: older than what is known here.
+    pub superseded: u64,
+    /// From the peer: processed before, the acknowledgement was lost.
+    pub duplicate: u64,
+    /// From the peer: our own mutation came back.
+    pub echo: u64,
+    /// From the peer: too far in the future, refused.
+    pub skewed: u64,
+    /// From the peer: its age cannot be judged any more, so the key is dropped on every side.
+    pub doubtful: u64,
+    /// From the peer: could not be applied because the upstream connection broke; it comes again.
+    pub abandoned: u64,
+}
+
+/// Counted for the site as a whole.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct Counters {
+    /// Local writes that got a version.
+    pub stamped: u64,
+    /// Local flushes that got a version, scheduled ones included.
+    pub flushes: u64,
+    /// Local writes whose outcome is unknown.
+    pub unknown: u64,
+    /// Writes and peer mutations that had to wait at a gate.
+    pub waited: u64,
+    /// Payloads that were dropped to keep the bound; their items are read when sent.
+    pub payloads_dropped: u64,
+    /// Mutations given up for some peer.
+    pub lost: u64,
+    /// Keys in the ledger now.
+    pub ledger_entries: u64,
+    /// What the ledger and the payloads take now.
+    pub ledger_bytes: u64,
+}
