@@ -1,2 +1,3 @@
 //! The sidecar.
+pub mod backoff;
 pub mod replication;

@@ -1,0 +1,205 @@
+//! The replica as threads see it: one lock, held for moments, never over an await.
+//!
+//! Workers complete their writes here, a batch at a time; dialers and acceptors do their part. Whoever is owed
+//! something is poked through [`Shared::owed`], whoever waits for a gate is woken with its slot. A waiter that is
+//! gone by then, a session that was closed, gives its slot back by itself.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::{Bounds, Effect, LaneId, PeerId, Replica, Slot};
+
+/// How the holder of a wait hears that the gate is its own.
+pub type Waiter = oneshot::Sender<Slot>;
+
+/// Waiters and the slots they were given while the lock was held.
+pub type Woken = Vec<(Waiter, Slot)>;
+
+/// The outcome of a local write.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Of one key.
+    Key(Slot, Effect),
+    /// Of a flush of everything: whether it took place.
+    Flush(bool),
+}
+
+/// Answer to a request for a gate.
+#[derive(Debug)]
+pub enum Begin {
+    /// The gate is the caller's.
+    Granted(Slot),
+    /// Somebody else holds it; await this.
+    Waiting(Wait),
+}
+
+/// The replica of this site, shared by all threads.
+#[derive(Debug)]
+pub struct Shared {
+    replica: Mutex<Replica<Waiter>>,
+    owed: Vec<Notify>,
+    stale_marks: AtomicBool,
+}
+
+impl Shared {
+    /// A replica for `site` with so many configured peers.
+    #[must_use]
+    pub fn new(site: &str, peers: usize, bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self {
+            replica: Mutex::new(Replica::new(site, peers, bounds)),
+            owed: (0..peers).map(|_| Notify::new()).collect(),
+            stale_marks: AtomicBool::new(false),
+        })
+    }
+
+    /// The replica itself, to look at or for calls that wake nobody. Hold it for moments.
+    pub fn lock(&self) -> MutexGuard<'_, Replica<Waiter>> {
+        self.replica.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `work` under the lock, then passes on the gates it opened.
+    pub fn with<R>(&self, work: impl FnOnce(&mut Replica<Waiter>, &mut Woken) -> R) -> R {
+        let mut woken = Woken::new();
+        let result = work(&mut self.lock(), &mut woken);
+        self.pass_on(woken);
+        result
+    }
+
+    /// Asks for the gate of `key` for a write on `lane`.
+    pub fn begin(self: &Arc<Self>, key: &[u8], lane: LaneId) -> Begin {
+        let mut receiver = None;
+        let slot = self.lock().begin(key, lane, || waiter(&mut receiver));
+        self.granted_or_wait(slot, receiver)
+    }
+
+    /// Asks for all gates at once.
+    pub fn begin_flush(self: &Arc<Self>) -> Begin {
+        let mut receiver = None;
+        let granted = self.lock().begin_flush(|| waiter(&mut receiver));
+        self.granted_or_wait(granted.then_some(Slot::FLUSH), receiver)
+    }
+
+    fn granted_or_wait(self: &Arc<Self>, slot: Option<Slot>, receiver: Option<oneshot::Receiver<Slot>>) -> Begin {
+        match (slot, receiver) {
+            (Some(slot), _) => Begin::Granted(slot),
+            (None, Some(receiver)) => Begin::Waiting(self.wait(receiver)),
+            (None, None) => unreachable!("the replica takes a waiter when it grants nothing"),
+        }
+    }
+
+    /// A wait on a receiver whose sender was given to the replica.
+    pub fn wait(self: &Arc<Self>, receiver: oneshot::Receiver<Slot>) -> Wait {
+        Wait { receiver, shared: Arc::clone(self) }
+    }
+
+    /// Reports the outcomes of a batch of local writes.
+    pub fn complete(&self, outcomes: Vec<Outcome>, now_ms: u64) {
+        let owed = self.with(|replica, woken| {
+            let mut owed = false;
+            for outcome in outcomes {
+                owed |= match outcome {
+                    Outcome::Key(slot, effect) => replica.complete(slot, effect, now_ms, woken),
+                    Outcome::Flush(flushed) => replica.complete_flush(flushed, now_ms, woken),
+                };
+            }
+            owed
+        });
+        if owed {
+            self.poke_all();
+        }
+    }
+
+    /// Tells every dialer that something is owed.
+    pub fn poke_all(&self) {
+        for notify in &self.owed {
+            notify.notify_one();
+        }
+    }
+
+    /// Waits until something may be owed to `peer`.
+    pub async fn owed(&self, peer: PeerId) {
+        match self.owed.get(peer.0) {
+            Some(notify) => notify.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stale marks (`md … I`) are in use: from now on nobody may read an item with `mg` on the quiet, because
+    /// that takes the one right to recache it.
+    pub fn note_stale_marks(&self) {
+        self.stale_marks.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether stale marks were ever seen here.
+    pub fn stale_marks_seen(&self) -> bool {
+        self.stale_marks.load(Ordering::Relaxed)
+    }
+
+    fn pass_on(&self, mut woken: Woken) {
+        while let Some((waiter, slot)) = woken.pop() {
+            if waiter.send(slot).is_err() {
+                give_back(&mut self.lock(), slot, &mut woken);
+            }
+        }
+    }
+}
+
+/// A place in the queue before a gate. Dropping it gives up the place, or the gate if that was already won.
+#[derive(Debug)]
+pub struct Wait {
+    receiver: oneshot::Receiver<Slot>,
+    shared: Arc<Shared>,
+}
+
+impl Future for Wait {
+    type Output = Slot;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Slot> {
+        match Pin::new(&mut self.receiver).poll(cx) {
+            Poll::Ready(Ok(slot)) => Poll::Ready(slot),
+            // The replica never drops a waiter while the process runs.
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.receiver.close();
+        if let Ok(slot) = self.receiver.try_recv() {
+            self.shared.with(|replica, woken| give_back(replica, slot, woken));
+        }
+    }
+}
+
+fn give_back(replica: &mut Replica<Waiter>, slot: Slot, woken: &mut Woken) {
+    // Nothing was done under this gate, so nothing is stamped and the time does not matter.
+    if slot == Slot::FLUSH {
+        replica.complete_flush(false, 0, woken);
+    } else {
+        replica.complete(slot, Effect::None, 0, woken);
+    }
+}
+
+fn waiter(receiver: &mut Option<oneshot::Receiver<Slot>>) -> Waiter {
+    let (sender, waiting) = oneshot::channel();
+    *receiver = Some(waiting);
+    sender
+}
+
+/// A number no upstream connection of this process had before.
+pub fn next_lane() -> LaneId {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Milliseconds since 1970. The one place where wall time enters.
+#[allow(clippy::disallowed_methods, reason = "this is where the clock is fed")]
+pub fn wall_clock_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
