@@ -1,3 +1,4 @@
 //! The sidecar.
 pub mod backoff;
+pub mod config;
 pub mod replication;
