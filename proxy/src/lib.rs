@@ -1,5 +1,4 @@
 //! The sidecar.
 pub mod backoff;
 pub mod config;
-pub mod metrics;
 pub mod replication;

@@ -1,14 +1,65 @@
-//! What keeps replicas equal, as a pure state machine.
+//! What keeps the replicas of a shard equal, as a pure state machine: no sockets, no tasks, `now` as an argument.
+//!
+//! ```text
+//!             apps' writes                                    peers' mutations
+//!                  │ begin                                         │ offer
+//!          ┌───────▼───────────────────────────────────────────────▼───────┐
+//!          │                  gate of the key (one lane)                   │
+//!          └───────┬───────────────────────────────────────────────┬───────┘
+//!                  ▼                                               ▼
+//!              memcached ── answers                       newer than the ledger?
+//!                  │ complete                                      │ yes: memcached, then `applied`
+//!          ┌───────▼───────┐      version                  ┌───────▼───────┐
+//!          │ clock: stamp  ├──────────────────────────────►│    ledger     │
+//!          └───────┬───────┘                               └───────▲───────┘
+//!                  │ owe                                           │ forget
+//!          ┌───────▼───────┐  take    ┌────────┐  acknowledge      │
+//!          │ queue, a peer ├─────────►│ window ├───────────────────┤
+//!          └───────────────┘          └────────┘   marks of peers ─┘
+//! ```
+//!
+//! # What it promises
+//!
+//! * The order of versions of a key is the order in which memcached applied its writes: the gate.
+//! * An older mutation never replaces a newer one; a deleted value does not come back: the ledger, with tombstones.
+//! * The ledger holds what is in flight, owed, or not yet stable, and no more: the marks.
+//! * What is applied for a peer is never owed to anybody: nothing can loop.
+//! * A peer that is away costs memory up to a bound, and then a gap that is shown until it is repaired.
+//! * Where it can no longer be known what is newer, the key becomes a miss on every side (`Offer::Drop`).
+//!
+//! # What it refuses to know
+//!
+//! Sockets, memcached's dialects, and who a peer is: a peer is an index. Values pass through unread.
+//!
+//! # What is left for a resync
+//!
+//! * A gap: a peer whose backlog was given up keeps what it missed. A local flush closes a gap, for nothing older
+//!   matters after it.
+//! * A proxy that is killed loses what it owed. Its memcached then holds values that nobody else gets; and as its
+//!   new ledger is empty, a peer's older mutation that was still on its way may replace them. Peers see the new run
+//!   id (`PeerStatus::restarts`).
+//! * A mutation that was void here because a third site replaced it is lost with that site, if it dies before it
+//!   has sent its own.
+//! * A mutation refused because of its clock (`skewed`) is not repaired by itself.
 
 mod clock;
+mod flush;
+mod forget;
+mod gate;
+mod local;
 mod mutation;
+mod peer;
+mod remote;
 mod replica;
+mod sending;
 mod shared;
 mod status;
+mod table;
 mod version;
 
 pub use clock::{Clock, TooFarAhead};
-pub use mutation::{Effect, Expiry, Marks, Owed, Payload};
+pub use memcloud_protocol::memcache::expiry::Expiry;
+pub use mutation::{Effect, Marks, Owed, Payload};
 pub use replica::{Bounds, LaneId, Mark, Offer, PeerId, Replica, Slot};
 pub use shared::{Begin, Outcome, Shared, Wait, Waiter, Woken, next_lane, wall_clock_ms};
 pub use status::{Counters, Gap, PeerCounters, PeerStatus};

@@ -35,6 +35,11 @@ impl Clock {
         Version::new(self.last, self.origin)
     }
 
+    /// The newest time given or seen, above every version that carries it.
+    pub(super) fn reading(&self) -> Version {
+        Version::new(self.last + 1, Origin::default())
+    }
+
     /// Takes note of a version from elsewhere, so that later stamps are greater.
     pub fn observe(&mut self, version: Version, now_ms: u64) -> Result<(), TooFarAhead> {
         if version.millis() > now_ms.saturating_add(self.skew_ms_max) {

@@ -3,19 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use memcloud_protocol::memcache::expiry::Expiry;
 
 use super::version::Version;
-
-/// When an item ends. Stand-in with the shape of `memcloud_protocol::memcache::expiry::Expiry`.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub enum Expiry {
-    /// Never.
-    Never,
-    /// At this many seconds since the Unix epoch.
-    At(u64),
-    /// Gone at once.
-    Past,
-}
 
 /// What a finished local write did to its key.
 #[derive(Clone, Eq, PartialEq, Debug)]
@@ -42,7 +32,7 @@ pub struct Payload {
     pub flags: u32,
     /// When it ends, as an absolute time.
     pub expiry: Expiry,
-    /// The value.
+    /// The value; memory of its own, not a slice that keeps a whole read buffer alive.
     pub value: Bytes,
 }
 

@@ -1,8 +1,17 @@
-//! The replica: one site's state, behind one lock.
+//! The replica's state, and the steps that several of its parts share.
+//!
+//! The parts: `local` (writes of apps), `remote` (mutations of peers), `flush`, `sending` (what peers are owed),
+//! `forget` (what is no longer needed, and what there is no room for), `status`.
+
+use std::collections::VecDeque;
 
 use super::clock::Clock;
-use super::mutation::{Effect, Owed};
-use super::status::{Counters, PeerStatus};
+use super::flush::FlushGate;
+use super::gate::Pass;
+use super::mutation::Effect;
+use super::peer::{Debt, Peer};
+use super::status::Counters;
+use super::table::{Table, payload_len};
 use super::version::Version;
 
 /// An upstream connection: a FIFO in which memcached sees writes in the order in which they began.
@@ -10,7 +19,7 @@ pub type LaneId = u32;
 
 /// Proof that a write holds the gate of its key (or, for a flush, of all keys). Give it back exactly once.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub struct Slot(u32);
+pub struct Slot(pub(super) u32);
 
 impl Slot {
     /// The slot of a granted flush.
@@ -78,147 +87,164 @@ pub struct Mark {
 /// One site's side of replication. `W` is a waiter: whatever the shell needs to go on with a write that waited.
 #[derive(Debug)]
 pub struct Replica<W> {
-    clock: Clock,
-    waiters: Vec<W>,
+    pub(super) clock: Clock,
+    pub(super) bounds: Bounds,
+    pub(super) table: Table<W>,
+    pub(super) peers: Vec<Peer>,
+    /// Slots given out.
+    pub(super) in_flight: u32,
+    pub(super) flush_gate: FlushGate<W>,
+    /// The newest flush known: whatever is older is gone.
+    pub(super) last_flush: Version,
+    pub(super) scheduled: Option<Scheduled>,
+    /// Entries in about the order of their versions, each at most once.
+    pub(super) age: VecDeque<(Version, u32)>,
+    /// At or below the marks of all peers that count.
+    pub(super) stable: Version,
+    /// The newest version that was forgotten.
+    pub(super) horizon: Version,
+    pub(super) counters: Counters,
 }
 
-#[allow(unused_variables, clippy::ptr_arg, reason = "the bodies follow")]
+/// A `flush_all` with a delay that memcached has accepted.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Scheduled {
+    pub(super) version: Version,
+    pub(super) at_ms: u64,
+    /// When we run it again as an ordinary flush; None for a peer's, which does that itself.
+    pub(super) due_ms: Option<u64>,
+}
+
 impl<W> Replica<W> {
-    /// A replica that owes nothing and knows nothing.
+    /// A replica that owes nothing and knows nothing. At most 64 peers.
     pub fn new(site: &str, peers: usize, bounds: Bounds) -> Self {
-        Self { clock: Clock::new(site, bounds.max_clock_skew_ms), waiters: Vec::new() }
+        assert!(peers <= 64, "a replica has at most 64 peers");
+        let mut replica = Self {
+            clock: Clock::new(site, bounds.max_clock_skew_ms),
+            bounds,
+            table: Table::new(),
+            peers: (0..peers).map(|_| Peer::default()).collect(),
+            in_flight: 0,
+            flush_gate: FlushGate::new(),
+            last_flush: Version::ZERO,
+            scheduled: None,
+            age: VecDeque::new(),
+            stable: Version::ZERO,
+            horizon: Version::ZERO,
+            counters: Counters::default(),
+        };
+        replica.find_stable();
+        replica
     }
 
-    /// Asks for the gate of `key` for a local write on `lane`. None: the waiter will be woken with its slot.
-    pub fn begin(&mut self, key: &[u8], lane: LaneId, waiter: impl FnOnce() -> W) -> Option<Slot> {
-        Some(Slot(0))
+    /// Lets a write in at its key's gate, or makes it wait there.
+    pub(super) fn enter(&mut self, key: &[u8], pass: Pass, waiter: impl FnOnce() -> W) -> Option<Slot> {
+        let at = self.table.find_or_insert(key);
+        let gate = &mut self.table[at].gate;
+        if gate.enter(pass) {
+            self.in_flight += 1;
+            return Some(Slot(at));
+        }
+        gate.wait(pass, waiter());
+        self.counters.waited += 1;
+        None
     }
 
-    /// A local write has its answer. True: something new is owed, poke the dialers.
-    pub fn complete(&mut self, slot: Slot, effect: Effect, now_ms: u64, woken: &mut Vec<(W, Slot)>) -> bool {
-        false
+    /// Gives a slot back and wakes whose turn it is.
+    pub(super) fn leave(&mut self, slot: Slot, woken: &mut Vec<(W, Slot)>) {
+        let let_in = self.table[slot.0].gate.leave(|waiter| woken.push((waiter, slot)));
+        self.in_flight = (self.in_flight + let_in).saturating_sub(1);
+        self.forget_if_loose(slot.0);
+        self.wake_flush(woken);
     }
 
-    /// Asks for all gates at once. False: the waiter will be woken with `Slot::FLUSH`.
-    pub fn begin_flush(&mut self, waiter: impl FnOnce() -> W) -> bool {
-        true
+    /// Sets the newest version of a key and owes it to every peer. True if a queue grew.
+    pub(super) fn owe(&mut self, at: u32, version: Version, effect: Effect, now_ms: u64) -> bool {
+        let effect = self.within_bounds(effect);
+        let cost_before = self.table[at].cost();
+        self.table.set_effect(at, effect);
+        let entry = &mut self.table[at];
+        debug_assert!(version > entry.version, "a key's versions only rise");
+        entry.version = version;
+        let cost = entry.cost();
+        let mut grew = false;
+        for (index, peer) in self.peers.iter_mut().enumerate() {
+            let bit = 1_u64 << index;
+            if entry.owed & bit != 0 {
+                peer.owed_bytes -= cost_before;
+            } else if peer.is_given_up() {
+                peer.lose(1, now_ms);
+                self.counters.lost += 1;
+                continue;
+            } else {
+                entry.owed |= bit;
+                peer.owed_keys += 1;
+            }
+            peer.owed_bytes += cost;
+            if entry.queued & bit == 0 {
+                entry.queued |= bit;
+                entry.pins += 1;
+                peer.queue.push_back(Debt { first: version, at, again: false });
+                grew = true;
+            }
+        }
+        if entry.owed == 0 {
+            self.table.set_effect(at, Effect::None);
+        }
+        self.note_age(at);
+        grew
     }
 
-    /// A local flush has its answer; `flushed` is false if memcached refused it (or the waiter is gone).
-    pub fn complete_flush(&mut self, flushed: bool, now_ms: u64, woken: &mut Vec<(W, Slot)>) -> bool {
-        false
+    /// A peer no longer waits for this key. The payload goes with the last one.
+    pub(super) fn settle(&mut self, at: u32, peer: usize) {
+        let entry = &mut self.table[at];
+        let bit = 1_u64 << peer;
+        if entry.owed & bit == 0 {
+            return;
+        }
+        entry.owed &= !bit;
+        self.peers[peer].owed_keys -= 1;
+        self.peers[peer].owed_bytes -= entry.cost();
+        if entry.owed == 0 {
+            self.table.set_effect(at, Effect::None);
+        }
     }
 
-    /// A local `flush_all N` was accepted by memcached.
-    pub fn schedule_flush(&mut self, at_ms: u64, now_ms: u64) -> bool {
-        false
+    /// Something newer from elsewhere made all debts for this key void: it reaches the others from its origin.
+    pub(super) fn void(&mut self, at: u32) {
+        let mut owed = self.table[at].owed;
+        while owed != 0 {
+            let peer = owed.trailing_zeros() as usize;
+            owed &= owed - 1;
+            self.settle(at, peer);
+            self.peers[peer].counters.void += 1;
+            self.trim(peer);
+        }
     }
 
-    /// True once, a second after our own scheduled flush was due: run an ordinary flush through `begin_flush`.
-    pub fn due_flush(&mut self, now_ms: u64) -> bool {
-        false
+    /// Takes void debts off the front of a peer's queue, so that its front is what the mark waits for.
+    pub(super) fn trim(&mut self, peer: usize) {
+        let bit = 1_u64 << peer;
+        while let Some(debt) = self.peers[peer].queue.front() {
+            let entry = &mut self.table[debt.at];
+            if entry.owed & bit != 0 {
+                break;
+            }
+            entry.queued &= !bit;
+            entry.pins -= 1;
+            self.peers[peer].queue.pop_front();
+        }
     }
 
-    /// A mutation of `key` has come from a peer.
-    pub fn offer(
-        &mut self,
-        from: PeerId,
-        key: &[u8],
-        version: Version,
-        lane: LaneId,
-        now_ms: u64,
-        waiter: impl FnOnce() -> W,
-    ) -> Offer {
-        Offer::Superseded
+    /// Payloads may fill half of the bound; beyond it the item is read again when it is sent.
+    fn within_bounds(&mut self, effect: Effect) -> Effect {
+        let room = (self.bounds.backlog_bytes / 2).saturating_sub(self.table.payload_bytes());
+        match effect {
+            Effect::Item { payload: Some(_), marks } if payload_len(&effect) > room => {
+                self.counters.payloads_dropped += 1;
+                Effect::Item { payload: None, marks }
+            }
+            effect => effect,
+        }
     }
-
-    /// A mutation that waited has its slot: judge it again. Unless `Apply` or `Drop`, the gate is free again.
-    pub fn reoffer(
-        &mut self,
-        slot: Slot,
-        from: PeerId,
-        version: Version,
-        woken: &mut Vec<(W, Slot)>,
-    ) -> Offer {
-        Offer::Superseded
-    }
-
-    /// A peer's mutation is in memcached. True: poke the dialers.
-    pub fn applied(&mut self, slot: Slot, from: PeerId, version: Version, woken: &mut Vec<(W, Slot)>) {}
-
-    /// A peer's mutation (or flush, with `Slot::FLUSH`) could not be applied, or its waiter is gone.
-    pub fn abandon(&mut self, slot: Slot, from: PeerId, woken: &mut Vec<(W, Slot)>) {}
-
-    /// A flush has come from a peer. When it waited, `reoffer` with `Slot::FLUSH` judges it again.
-    pub fn offer_flush(
-        &mut self,
-        from: PeerId,
-        version: Version,
-        now_ms: u64,
-        waiter: impl FnOnce() -> W,
-    ) -> Offer {
-        Offer::Superseded
-    }
-
-    /// A peer's flush is done in memcached. True: poke the dialers.
-    pub fn applied_flush(
-        &mut self,
-        from: PeerId,
-        version: Version,
-        now_ms: u64,
-        woken: &mut Vec<(W, Slot)>,
-    ) -> bool {
-        false
-    }
-
-    /// A scheduled flush has come from a peer. True: forward `flush_all N` to memcached.
-    pub fn heard_scheduled_flush(&mut self, from: PeerId, version: Version, at_ms: u64, now_ms: u64) -> bool {
-        false
-    }
-
-    /// A mark has come, and everything before it on the link is processed.
-    pub fn heard_mark(&mut self, from: PeerId, mark: Version, owed: u64, now_ms: u64) {}
-
-    /// A link from the peer is up; `run` is the run id of its hello.
-    pub fn inbound_connected(&mut self, from: PeerId, run: u64) {}
-
-    /// The link from the peer is down.
-    pub fn inbound_disconnected(&mut self, from: PeerId) {}
-
-    /// The link to the peer is up: hello is done.
-    pub fn connected(&mut self, to: PeerId) {}
-
-    /// The link to the peer is down: what it has not acknowledged is owed again.
-    pub fn disconnected(&mut self, to: PeerId) {}
-
-    /// Moves up to `max_entries` owed mutations into the window. They must be written in this order.
-    pub fn take(&mut self, to: PeerId, max_entries: usize, now_ms: u64, out: &mut Vec<Owed>) {}
-
-    /// The peer has processed `count` mutations since hello. False: more than were sent; close the link.
-    pub fn acknowledge(&mut self, to: PeerId, count: u64, now_ms: u64) -> bool {
-        true
-    }
-
-    /// The mark to send. Only right when everything taken was written before it.
-    pub fn mark(&mut self, to: PeerId, now_ms: u64) -> Mark {
-        Mark { version: self.clock.stamp(now_ms), owed: 0 }
-    }
-
-    /// What can be told about one peer.
-    pub fn status(&self, peer: PeerId, now_ms: u64) -> PeerStatus {
-        PeerStatus::default()
-    }
-
-    /// What can be told about the site.
-    pub fn counters(&self) -> Counters {
-        Counters::default()
-    }
-
-    /// Every peer streams both ways, and nothing is queued, unacknowledged, in flight or missing.
-    pub fn in_sync(&self) -> bool {
-        true
-    }
-
-    /// Panics if an invariant is broken; for tests.
-    pub fn check_invariants(&self) {}
 }

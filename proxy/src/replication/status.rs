@@ -1,5 +1,51 @@
 //! What can be told about replication: per peer, and in all.
 
+use super::replica::{PeerId, Replica};
+use super::version::Version;
+
+impl<W> Replica<W> {
+    /// What can be told about one peer.
+    pub fn status(&self, peer: PeerId, now_ms: u64) -> PeerStatus {
+        let peer = &self.peers[peer.0];
+        PeerStatus {
+            connected: peer.connected,
+            backlog_entries: peer.owed(),
+            backlog_bytes: peer.owed_bytes,
+            unacked: peer.window.len() as u64,
+            lag_ms: peer.oldest().map_or(0, |oldest| now_ms.saturating_sub(oldest.millis())),
+            gap: peer.gap,
+            inbound_connected: peer.inbound,
+            peer_owes: peer.owes,
+            restarts: peer.restarts,
+            counters: peer.counters,
+        }
+    }
+
+    /// The newest version known of a key: its own, or that of the last flush.
+    pub fn known(&self, key: &[u8]) -> Version {
+        let own = self.table.find(key).map_or(Version::ZERO, |at| self.table[at].version);
+        own.max(self.last_flush)
+    }
+
+    /// What can be told about the site.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            ledger_entries: self.table.len() as u64,
+            ledger_bytes: self.table.bytes(),
+            ..self.counters
+        }
+    }
+
+    /// Every peer streams both ways, and nothing is queued, unacknowledged, in flight or missing.
+    pub fn in_sync(&self) -> bool {
+        let quiet = self.in_flight == 0 && self.flush_gate.is_open();
+        let peers_in_sync = self.peers.iter().all(|peer| {
+            peer.connected && peer.inbound && peer.owed() == 0 && peer.owes == Some(0) && peer.gap.is_none()
+        });
+        quiet && peers_in_sync
+    }
+}
+
 /// The state of replication with one peer, in both directions.
 #[derive(Clone, Eq, PartialEq, Debug, Default)]
 pub struct PeerStatus {

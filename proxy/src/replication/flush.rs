@@ -1,0 +1,240 @@
+//! `flush_all`: a mutation of all keys, with a gate over all gates.
+//!
+//! A flush waits until no write is in flight and holds whatever begins later, so that every write is plainly
+//! before or after it. The newest flush known stands for the tombstones of all keys older than it, so the ledger
+//! keeps none of them. A peer's flush may destroy here what is newer than it: that becomes a deletion with a fresh
+//! version, mirrored to all: a miss on every side rather than a difference.
+//!
+//! A scheduled flush (`flush_all 30`) is carried out by each memcached on its own, at about the same time. What
+//! was written in between on one side only is then repaired by the site it came from: a second later it runs an
+//! ordinary flush.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::gate::Pass;
+use super::mutation::Effect;
+use super::peer::What;
+use super::remote::Verdict;
+use super::replica::{Offer, PeerId, Replica, Scheduled, Slot};
+use super::version::Version;
+
+/// Open, or closed by a flush that waits or runs; then with what is held back behind it.
+#[derive(Debug)]
+pub(super) struct FlushGate<W> {
+    state: State<W>,
+    held: VecDeque<Held<W>>,
+}
+
+#[derive(Debug)]
+enum State<W> {
+    Open,
+    /// Waits for the writes in flight.
+    Waiting(W),
+    Running,
+}
+
+#[derive(Debug)]
+enum Held<W> {
+    Write { key: Arc<[u8]>, pass: Pass, waiter: W },
+    Flush(W),
+}
+
+impl<W> FlushGate<W> {
+    pub(super) fn new() -> Self {
+        Self { state: State::Open, held: VecDeque::new() }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    /// Holds a write back until the flush is done.
+    pub(super) fn hold(&mut self, key: &[u8], pass: Pass, waiter: W) {
+        self.held.push_back(Held::Write { key: Arc::from(key), pass, waiter });
+    }
+}
+
+impl<W> Replica<W> {
+    /// Asks for all gates at once. False: the waiter will be woken with `Slot::FLUSH`.
+    pub fn begin_flush(&mut self, waiter: impl FnOnce() -> W) -> bool {
+        if self.flush_gate.is_open() {
+            if self.in_flight == 0 {
+                self.flush_gate.state = State::Running;
+                return true;
+            }
+            self.flush_gate.state = State::Waiting(waiter());
+        } else {
+            self.flush_gate.held.push_back(Held::Flush(waiter()));
+        }
+        self.counters.waited += 1;
+        false
+    }
+
+    /// A local flush has its answer; `flushed` is false if memcached refused it (or the waiter is gone).
+    pub fn complete_flush(&mut self, flushed: bool, now_ms: u64, woken: &mut Vec<(W, Slot)>) -> bool {
+        if flushed {
+            self.counters.flushes += 1;
+            let version = self.clock.stamp(now_ms);
+            self.flush_ledger(version);
+            for peer in &mut self.peers {
+                // Nothing that was given up matters any more: all of it is older than the flush.
+                peer.gap = None;
+                peer.flush = Some(version);
+            }
+        }
+        self.open_flush_gate(woken);
+        flushed && !self.peers.is_empty()
+    }
+
+    /// The connection broke with a local flush in flight. Whether it happened is unknown, so `due_flush` asks for
+    /// another one, until one is completed.
+    pub fn flush_unknown(&mut self, now_ms: u64, woken: &mut Vec<(W, Slot)>) {
+        let version = self.clock.stamp(now_ms);
+        self.scheduled = Some(Scheduled { version, at_ms: now_ms, due_ms: Some(now_ms) });
+        self.open_flush_gate(woken);
+    }
+
+    /// A local `flush_all N` was accepted by memcached; `at_ms` is when it takes effect. True: poke the dialers.
+    pub fn schedule_flush(&mut self, at_ms: u64, now_ms: u64) -> bool {
+        self.counters.flushes += 1;
+        let version = self.clock.stamp(now_ms);
+        self.scheduled =
+            Some(Scheduled { version, at_ms, due_ms: Some(at_ms.saturating_add(REPAIR_AFTER_MS)) });
+        for peer in &mut self.peers {
+            peer.scheduled = Some(version);
+        }
+        !self.peers.is_empty()
+    }
+
+    /// True a second after our own scheduled flush was due, and again every second until a flush is completed: run
+    /// an ordinary flush through `begin_flush`.
+    pub fn due_flush(&mut self, now_ms: u64) -> bool {
+        match &mut self.scheduled {
+            Some(Scheduled { due_ms: Some(due_ms), .. }) if *due_ms <= now_ms => {
+                *due_ms = now_ms.saturating_add(REPAIR_AFTER_MS);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A flush has come from a peer. When it waited, `reoffer` with `Slot::FLUSH` judges it again.
+    pub fn offer_flush(
+        &mut self,
+        from: PeerId,
+        version: Version,
+        now_ms: u64,
+        waiter: impl FnOnce() -> W,
+    ) -> Offer {
+        if let Some(refused) = self.refuse(from, version, now_ms) {
+            return refused;
+        }
+        let verdict = self.judge_flush(from, version);
+        if matches!(verdict, Verdict::Superseded | Verdict::Duplicate) || self.begin_flush(waiter) {
+            return self.count(from, verdict, Slot::FLUSH);
+        }
+        Offer::Waiting
+    }
+
+    /// A peer's flush is done in memcached. True: poke the dialers, something newer was destroyed.
+    pub fn applied_flush(
+        &mut self,
+        from: PeerId,
+        version: Version,
+        now_ms: u64,
+        woken: &mut Vec<(W, Slot)>,
+    ) -> bool {
+        self.peers[from.0].counters.applied += 1;
+        let newer: Vec<Arc<[u8]>> = self
+            .table
+            .indices()
+            .filter(|at| self.table[*at].version > version)
+            .map(|at| Arc::clone(&self.table[at].key))
+            .collect();
+        self.flush_ledger(version);
+        let mut grew = false;
+        for key in newer {
+            let fresh = self.clock.stamp(now_ms);
+            let at = self.table.find_or_insert(&key);
+            grew |= self.owe(at, fresh, Effect::Removed, now_ms);
+        }
+        self.open_flush_gate(woken);
+        self.keep_bounds(now_ms);
+        grew
+    }
+
+    /// A scheduled flush has come from a peer. True: forward `flush_all N` to memcached.
+    pub fn heard_scheduled_flush(&mut self, from: PeerId, version: Version, at_ms: u64, now_ms: u64) -> bool {
+        if self.refuse(from, version, now_ms).is_some() {
+            return false;
+        }
+        let known =
+            self.scheduled.map_or(self.last_flush, |scheduled| scheduled.version.max(self.last_flush));
+        if version <= known {
+            self.peers[from.0].counters.superseded += 1;
+            return false;
+        }
+        self.peers[from.0].counters.applied += 1;
+        self.scheduled = Some(Scheduled { version, at_ms, due_ms: None });
+        true
+    }
+
+    /// The last write in flight is done: a flush that waited may run.
+    pub(super) fn wake_flush(&mut self, woken: &mut Vec<(W, Slot)>) {
+        if self.in_flight > 0 || !matches!(self.flush_gate.state, State::Waiting(_)) {
+            return;
+        }
+        if let State::Waiting(waiter) = std::mem::replace(&mut self.flush_gate.state, State::Running) {
+            woken.push((waiter, Slot::FLUSH));
+        }
+    }
+
+    /// A flush is done: what was held back goes on, up to the next flush.
+    pub(super) fn open_flush_gate(&mut self, woken: &mut Vec<(W, Slot)>) {
+        debug_assert!(matches!(self.flush_gate.state, State::Running), "no flush was running");
+        self.flush_gate.state = State::Open;
+        while let Some(held) = self.flush_gate.held.pop_front() {
+            match held {
+                Held::Write { key, pass, waiter } => {
+                    let mut waiter = Some(waiter);
+                    let slot = self.enter(&key, pass, || waiter.take().expect("asked for once"));
+                    if let (Some(slot), Some(waiter)) = (slot, waiter) {
+                        woken.push((waiter, slot));
+                    }
+                }
+                Held::Flush(waiter) => {
+                    self.flush_gate.state = State::Waiting(waiter);
+                    self.wake_flush(woken);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Everything is older than this flush, or destroyed by it. No gate is held now.
+    fn flush_ledger(&mut self, version: Version) {
+        debug_assert_eq!(self.in_flight, 0, "a flush runs alone");
+        self.last_flush = self.last_flush.max(version);
+        if self.scheduled.is_some_and(|scheduled| scheduled.version < version) {
+            self.scheduled = None;
+        }
+        for peer in &mut self.peers {
+            peer.counters.void += peer.owed_keys;
+            (peer.owed_keys, peer.owed_bytes) = (0, 0);
+            peer.queue.clear();
+            for sent in &mut peer.window {
+                if matches!(sent.what, What::Key { .. }) {
+                    sent.what = What::Void;
+                }
+            }
+            peer.flush = peer.flush.filter(|owed| *owed > version);
+            peer.scheduled = peer.scheduled.filter(|owed| *owed > version);
+        }
+        self.age.clear();
+        self.table.clear();
+    }
+}
+
+/// Memcached's flushes are a second apart at most: only then is nothing older left on any side.
+const REPAIR_AFTER_MS: u64 = 1000;

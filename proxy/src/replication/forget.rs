@@ -1,0 +1,154 @@
+//! What is no longer needed, and what there is no room for.
+//!
+//! An entry is forgotten once it is *stable* (no peer will send anything as old as it any more), owed to nobody and
+//! not in flight. Entries stand in an age queue, about in the order of their versions, and only its front is looked
+//! at: a peer that is away stops forgetting, but costs nothing more.
+//!
+//! When the bound is reached, the longest backlog is given up (a gap, to be repaired by a full resync) and its
+//! peer's mark no longer holds the ledger; then the marks of others, the oldest first. What such a peer sends later
+//! below what was forgotten is *doubtful* (`remote.rs`).
+
+use super::mutation::Effect;
+use super::replica::Replica;
+use super::version::{Origin, Version};
+
+impl<W> Replica<W> {
+    /// The version at or below which no peer will send anything any more.
+    pub(super) fn find_stable(&mut self) {
+        let marks = self.peers.iter().filter(|peer| !peer.excluded).map(|peer| peer.mark);
+        self.stable = marks.min().unwrap_or(Version::new(u64::MAX, Origin::default()));
+    }
+
+    /// Puts an entry into the age queue, unless it stands there.
+    pub(super) fn note_age(&mut self, at: u32) {
+        let entry = &mut self.table[at];
+        if !entry.aged {
+            entry.aged = true;
+            self.age.push_back((entry.version, at));
+        }
+    }
+
+    /// A gate was given back: an entry that nothing else points at goes now, or joins the age queue again.
+    pub(super) fn forget_if_loose(&mut self, at: u32) {
+        let entry = &self.table[at];
+        if !entry.aged && entry.is_loose() && entry.version <= self.stable {
+            self.forget(at);
+        } else if !entry.aged && entry.gate.is_idle() && entry.version > Version::ZERO {
+            self.note_age(at);
+        }
+    }
+
+    /// Forgets up to `most` entries from the front of the age queue.
+    pub(super) fn sweep(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some((noted, at)) = self.age.front().copied() else { break };
+            let entry = &mut self.table[at];
+            if noted > self.stable {
+                break;
+            }
+            if entry.version > self.stable {
+                // Written again since: its turn comes later.
+                self.age.pop_front();
+                self.age.push_back((self.table[at].version, at));
+                continue;
+            }
+            if !entry.gate.is_idle() {
+                // It comes back into the queue when the gate is given back.
+                entry.aged = false;
+                self.age.pop_front();
+                continue;
+            }
+            if entry.owed != 0 || entry.pins != 0 {
+                break;
+            }
+            entry.aged = false;
+            self.age.pop_front();
+            self.forget(at);
+        }
+    }
+
+    /// Makes room when the bound is exceeded.
+    pub(super) fn keep_bounds(&mut self, now_ms: u64) {
+        while self.table.bytes() > self.bounds.backlog_bytes {
+            let longest = (0..self.peers.len()).max_by_key(|peer| self.peers[*peer].queue.len());
+            match longest {
+                Some(peer) if !self.peers[peer].queue.is_empty() => self.give_up(peer, now_ms),
+                _ => {
+                    let behind = (0..self.peers.len()).filter(|peer| !self.peers[*peer].excluded);
+                    let Some(peer) = behind.min_by_key(|peer| self.peers[*peer].mark) else { break };
+                    self.exclude(peer);
+                }
+            }
+            self.sweep(usize::MAX);
+        }
+    }
+
+    fn forget(&mut self, at: u32) {
+        let version = self.table[at].version;
+        self.horizon = self.horizon.max(version);
+        for peer in self.peers.iter_mut().filter(|peer| peer.excluded && peer.mark < version) {
+            peer.doubt = peer.doubt.max(version);
+        }
+        self.table.remove(at);
+    }
+
+    /// Takes back all that a peer waits for. What is in its window is still acknowledged.
+    fn give_up(&mut self, peer: usize, now_ms: u64) {
+        let bit = 1_u64 << peer;
+        let queue = std::mem::take(&mut self.peers[peer].queue);
+        let mut lost = 0;
+        for debt in queue {
+            let entry = &mut self.table[debt.at];
+            entry.queued &= !bit;
+            entry.pins -= 1;
+            lost += u64::from(entry.owed & bit != 0);
+            self.settle(debt.at, peer);
+        }
+        self.peers[peer].lose(lost, now_ms);
+        self.counters.lost += lost;
+        self.exclude(peer);
+    }
+
+    fn exclude(&mut self, peer: usize) {
+        self.peers[peer].excluded = true;
+        self.find_stable();
+    }
+
+    /// Panics if an invariant is broken; for tests.
+    pub fn check_invariants(&self) {
+        let mut pins = vec![0_u32; self.table.indices().max().map_or(0, |at| at as usize + 1)];
+        for (index, peer) in self.peers.iter().enumerate() {
+            let bit = 1_u64 << index;
+            assert!(peer.queue.iter().is_sorted_by_key(|debt| debt.first), "a queue is in order");
+            assert!(peer.connected || peer.window.is_empty(), "a window needs a link");
+            for debt in &peer.queue {
+                pins[debt.at as usize] += 1;
+                assert!(self.table[debt.at].queued & bit != 0);
+            }
+            for sent in &peer.window {
+                if let super::peer::What::Key { at, .. } = sent.what {
+                    pins[at as usize] += 1;
+                }
+            }
+            let front_owed = peer.queue.front().is_none_or(|debt| self.table[debt.at].owed & bit != 0);
+            assert!(front_owed, "the front of a queue is owed");
+            let owed = self.table.indices().filter(|at| self.table[*at].owed & bit != 0);
+            let (keys, bytes) = owed.fold((0, 0), |(n, b), at| (n + 1, b + self.table[at].cost()));
+            assert_eq!((peer.owed_keys, peer.owed_bytes), (keys, bytes));
+        }
+        let mut holders = 0;
+        for at in self.table.indices() {
+            let entry = &self.table[at];
+            holders += entry.gate.holders();
+            assert_eq!(entry.pins, pins[at as usize], "every pin is a place");
+            assert_eq!(entry.owed == 0, *entry.effect() == Effect::None, "what is owed has an effect");
+            assert!(!entry.gate.has_waiters() || !entry.gate.is_idle(), "nobody waits at an open gate");
+            assert!(entry.version == Version::ZERO || entry.version > self.last_flush);
+            assert!(!entry.is_loose() || entry.version > self.stable, "an entry nobody needs stays");
+            let held = entry.aged || !entry.gate.is_idle();
+            assert!(held, "an entry is in flight or will be forgotten");
+        }
+        assert_eq!(self.age.len(), self.table.indices().filter(|at| self.table[*at].aged).count());
+        assert_eq!(holders, self.in_flight);
+    }
+}

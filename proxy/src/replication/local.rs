@@ -1,0 +1,61 @@
+//! Writes of apps: they pass the gate of their key, and are stamped when memcached has answered.
+//!
+//! ```text
+//!   session          Replica            memcached            dialers
+//!     │── begin ───────►│ gate              │                   │
+//!     │◄─ slot ─────────│                   │                   │
+//!     │── the command, on its lane ────────►│                   │
+//!     │◄────────────────────── the answer ──│                   │
+//!     │── complete ────►│ stamp, owe        │                   │
+//!     │                 │── poke ─────────────────────────────► │ take
+//! ```
+//!
+//! Stamping at the end and not at the beginning makes the order of versions the order in which memcached applied
+//! the writes, because the gate lets only writes of one FIFO in together; and a write that memcached refused never
+//! has a version. A slot's command must be on its way before its holder waits for anything else, or two holders
+//! may wait for each other for ever.
+
+use super::gate::Pass;
+use super::mutation::{Effect, Marks};
+use super::replica::{LaneId, Replica, Slot};
+
+impl<W> Replica<W> {
+    /// Asks for the gate of `key` for a local write on `lane`. None: the waiter will be woken with its slot.
+    pub fn begin(&mut self, key: &[u8], lane: LaneId, waiter: impl FnOnce() -> W) -> Option<Slot> {
+        let pass = Pass { lane, mirrored: None };
+        if self.flush_gate.is_open() {
+            return self.enter(key, pass, waiter);
+        }
+        self.flush_gate.hold(key, pass, waiter());
+        self.counters.waited += 1;
+        None
+    }
+
+    /// A local write has its answer. True: something new is owed, poke the dialers.
+    ///
+    /// A delete that missed is `Removed` too: a peer may hold the item. A waiter that is gone gives its slot back
+    /// with `Effect::None`.
+    pub fn complete(&mut self, slot: Slot, effect: Effect, now_ms: u64, woken: &mut Vec<(W, Slot)>) -> bool {
+        let effect = match effect {
+            Effect::None => {
+                self.leave(slot, woken);
+                return false;
+            }
+            Effect::Unknown => {
+                self.counters.unknown += 1;
+                Effect::Item { payload: None, marks: Marks::default() }
+            }
+            effect => effect,
+        };
+        self.counters.stamped += 1;
+        let version = self.clock.stamp(now_ms);
+        let grew = self.owe(slot.0, version, effect, now_ms);
+        self.leave(slot, woken);
+        self.sweep(SWEPT_PER_WRITE);
+        self.keep_bounds(now_ms);
+        grew
+    }
+}
+
+/// A write pays for forgetting up to this many, so that a mark seldom finds many to forget at once.
+const SWEPT_PER_WRITE: usize = 2;

@@ -1,0 +1,108 @@
+//! One peer, as seen from here: what it is owed, what is on its way to it, and what it said about itself.
+//!
+//! ```text
+//!   owed ──► queue ──take──► window ──acknowledge──► settled
+//!              ▲                │
+//!              └──disconnected──┘        (in order, to the front)
+//! ```
+//!
+//! The queue is ordered by `first`, the version a key had when it entered: a newer write of a queued key keeps the
+//! place. So everything older than the front's `first` has been taken, and the mark can say so.
+
+use std::collections::VecDeque;
+
+use super::status::{Gap, PeerCounters};
+use super::version::Version;
+
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    // ---- to the peer
+    pub(super) connected: bool,
+    pub(super) queue: VecDeque<Debt>,
+    pub(super) window: VecDeque<Sent>,
+    pub(super) window_bytes: u64,
+    /// Acknowledged since hello.
+    pub(super) acked: u64,
+    /// A flush that is not taken yet; it stands before everything in the queue.
+    pub(super) flush: Option<Version>,
+    /// A scheduled flush that is not taken yet.
+    pub(super) scheduled: Option<Version>,
+    /// Keys whose owed bit is set for this peer, and what they cost.
+    pub(super) owed_keys: u64,
+    pub(super) owed_bytes: u64,
+    pub(super) gap: Option<Gap>,
+
+    // ---- from the peer
+    pub(super) inbound: bool,
+    pub(super) run: Option<u64>,
+    pub(super) restarts: u64,
+    /// Everything of the peer at or below this was processed here.
+    pub(super) mark: Version,
+    pub(super) owes: Option<u64>,
+    /// Its mark no longer holds the ledger.
+    pub(super) excluded: bool,
+    /// What the ledger forgot although this peer might still send something older.
+    pub(super) doubt: Version,
+    /// Everything known here when the peer came with a new run: it may stamp below this without knowing better.
+    pub(super) floor: Version,
+
+    pub(super) counters: PeerCounters,
+}
+
+/// A key in the queue.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) struct Debt {
+    pub(super) first: Version,
+    pub(super) at: u32,
+    /// It was sent before, on a link that broke.
+    pub(super) again: bool,
+}
+
+/// A mutation on its way.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) struct Sent {
+    pub(super) first: Version,
+    pub(super) what: What,
+    pub(super) bytes: u64,
+}
+
+/// What is on its way.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum What {
+    /// Made void by a flush; only its acknowledgement is still awaited.
+    Void,
+    Flush,
+    Scheduled,
+    Key {
+        at: u32,
+        version: Version,
+    },
+}
+
+impl Peer {
+    /// Nothing new is queued: it missed mutations already, and nobody knows when it comes back.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.gap.is_some() && !self.connected
+    }
+
+    /// Some mutations were not queued, or taken back.
+    pub(super) fn lose(&mut self, mutations: u64, now_ms: u64) {
+        let gap = self.gap.get_or_insert(Gap { since_ms: now_ms, mutations: 0 });
+        gap.mutations += mutations;
+        self.counters.lost += mutations;
+    }
+
+    /// What is owed, in mutations: queued or unacknowledged.
+    pub(super) fn owed(&self) -> u64 {
+        self.owed_keys.max(self.window.len() as u64)
+            + u64::from(self.flush.is_some())
+            + u64::from(self.scheduled.is_some())
+    }
+
+    /// The oldest mutation that is not acknowledged.
+    pub(super) fn oldest(&self) -> Option<Version> {
+        let sent = self.window.front().map(|sent| sent.first);
+        let queued = self.queue.front().map(|debt| debt.first);
+        [sent, self.flush, self.scheduled, queued].into_iter().flatten().min()
+    }
+}

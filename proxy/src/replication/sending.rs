@@ -1,0 +1,147 @@
+//! What peers are owed: handed out in order, kept until it is acknowledged, told in marks.
+
+use std::sync::Arc;
+
+use super::mutation::Owed;
+use super::peer::{Debt, Sent, What};
+use super::replica::{Mark, PeerId, Replica};
+
+impl<W> Replica<W> {
+    /// The link to the peer is up: hello is done.
+    pub fn connected(&mut self, to: PeerId) {
+        debug_assert!(!self.peers[to.0].connected && self.peers[to.0].window.is_empty());
+        let peer = &mut self.peers[to.0];
+        peer.connected = true;
+        peer.acked = 0;
+    }
+
+    /// The link to the peer is down: what it has not acknowledged is owed again, oldest first.
+    pub fn disconnected(&mut self, to: PeerId) {
+        let bit = 1_u64 << to.0;
+        let peer = &mut self.peers[to.0];
+        peer.connected = false;
+        peer.window_bytes = 0;
+        while let Some(sent) = peer.window.pop_back() {
+            match sent.what {
+                What::Void => {}
+                What::Flush => peer.flush = peer.flush.max(Some(sent.first)),
+                What::Scheduled => {
+                    let current = self.scheduled.is_some_and(|scheduled| scheduled.version == sent.first);
+                    if current {
+                        peer.scheduled = Some(sent.first);
+                    }
+                }
+                What::Key { at, .. } => {
+                    let entry = &mut self.table[at];
+                    entry.pins -= 1;
+                    if entry.owed & bit != 0 && entry.queued & bit == 0 {
+                        entry.queued |= bit;
+                        entry.pins += 1;
+                        peer.queue.push_front(Debt { first: sent.first, at, again: true });
+                    }
+                }
+            }
+        }
+        self.trim(to.0);
+    }
+
+    /// Moves up to `max_entries` owed mutations into the window. They must be written in this order.
+    ///
+    /// Call it again until it hands out nothing, and after every acknowledgement: `complete` says "owed" only for
+    /// a key that is not queued already.
+    pub fn take(&mut self, to: PeerId, max_entries: usize, now_ms: u64, out: &mut Vec<Owed>) {
+        let until = out.len().saturating_add(max_entries);
+        while out.len() < until && self.window_is_open(to) {
+            if !self.take_flush(to, now_ms, out) && !self.take_key(to, out) {
+                break;
+            }
+        }
+    }
+
+    /// The peer has processed `count` mutations since hello. False: more than were sent; close the link.
+    pub fn acknowledge(&mut self, to: PeerId, count: u64, _now_ms: u64) -> bool {
+        let peer = &mut self.peers[to.0];
+        let known = peer.acked..=peer.acked + peer.window.len() as u64;
+        if !known.contains(&count) {
+            return false;
+        }
+        while self.peers[to.0].acked < count {
+            let peer = &mut self.peers[to.0];
+            let Some(sent) = peer.window.pop_front() else { break };
+            peer.acked += 1;
+            peer.counters.acked += 1;
+            peer.window_bytes -= sent.bytes;
+            if let What::Key { at, version } = sent.what {
+                self.table[at].pins -= 1;
+                // A newer version of the key is queued or on its way: only its own acknowledgement settles it.
+                if self.table[at].version == version {
+                    self.settle(at, to.0);
+                }
+            }
+        }
+        self.trim(to.0);
+        self.sweep(SWEPT_PER_ACK);
+        true
+    }
+
+    /// The mark to send. Only right when everything taken was written before it.
+    pub fn mark(&mut self, to: PeerId, now_ms: u64) -> Mark {
+        // Writes in flight are no concern: they will be stamped later, so above this tick.
+        let fresh = self.clock.stamp(now_ms);
+        let peer = &self.peers[to.0];
+        let waiting = [peer.flush, peer.scheduled, peer.queue.front().map(|debt| debt.first)];
+        let version = waiting.into_iter().flatten().min().map_or(fresh, |oldest| oldest.before());
+        Mark { version, owed: peer.owed() }
+    }
+
+    fn window_is_open(&self, to: PeerId) -> bool {
+        let peer = &self.peers[to.0];
+        peer.connected
+            && peer.window.len() < self.bounds.window_entries
+            && (peer.window.is_empty() || peer.window_bytes < self.bounds.window_bytes)
+    }
+
+    fn take_flush(&mut self, to: PeerId, now_ms: u64, out: &mut Vec<Owed>) -> bool {
+        let peer = &mut self.peers[to.0];
+        let (version, what, delay_ms) = if let Some(version) = peer.flush.take() {
+            (version, What::Flush, 0)
+        } else if let Some(version) = peer.scheduled.take() {
+            // One whose time has come is not sent any more: the ordinary flush that follows it says it all.
+            let scheduled = self.scheduled.filter(|s| s.version == version && s.at_ms > now_ms);
+            let Some(scheduled) = scheduled else { return self.take_flush(to, now_ms, out) };
+            (version, What::Scheduled, scheduled.at_ms - now_ms)
+        } else {
+            return false;
+        };
+        peer.window.push_back(Sent { first: version, what, bytes: 0 });
+        peer.counters.sent += 1;
+        out.push(Owed::Flush { version, delay_ms });
+        true
+    }
+
+    fn take_key(&mut self, to: PeerId, out: &mut Vec<Owed>) -> bool {
+        let bit = 1_u64 << to.0;
+        let peer = &mut self.peers[to.0];
+        let Some(debt) = peer.queue.pop_front() else { return false };
+        let entry = &mut self.table[debt.at];
+        debug_assert!(entry.owed & bit != 0, "the front of a queue is owed");
+        entry.queued &= !bit;
+        // The pin goes from the queue to the window.
+        let what = What::Key { at: debt.at, version: entry.version };
+        let bytes = entry.cost();
+        peer.window.push_back(Sent { first: debt.first, what, bytes });
+        peer.window_bytes += bytes;
+        peer.counters.sent += 1;
+        peer.counters.resent += u64::from(debt.again);
+        out.push(Owed::Key {
+            key: Arc::clone(&entry.key),
+            version: entry.version,
+            effect: entry.effect().clone(),
+        });
+        self.trim(to.0);
+        true
+    }
+}
+
+/// A bound on the time under the lock.
+const SWEPT_PER_ACK: usize = 512;
