@@ -1,4 +1,5 @@
 //! The sidecar.
 pub mod backoff;
 pub mod config;
+pub mod metrics;
 pub mod replication;

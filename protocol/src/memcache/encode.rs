@@ -136,3 +136,46 @@ impl LineWriter<'_> {
         if quiet { self.word(b"q") } else { self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memcache::text::{Decoded, Framing, decode};
+
+    #[test]
+    fn what_is_only_recognised_is_not_written() {
+        for command in [Command::Watch, Command::Dump, Command::Shutdown, Command::Admin, Command::Odd] {
+            let mut out = Vec::new();
+            assert!(!line(&command, 0, false, &mut out));
+            assert!(out.is_empty());
+        }
+    }
+
+    #[test]
+    fn meta_requests_name_base64_where_they_use_it() {
+        let mut out = Vec::new();
+        MetaRequest::get(b"k", &mut out).unwrap().flag(b'v').token(b'O', b"7").finish();
+        MetaRequest::delete(b"\r\nflush_all", &mut out).unwrap().flag(b'I').seconds(b'T', -1).finish();
+        MetaRequest::arithmetic(b"n", &mut out).unwrap().number(b'D', u64::MAX).finish();
+        MetaRequest::debug(b"a b", &mut out).unwrap().finish();
+        assert_eq!(
+            out,
+            b"mg k v O7\r\nmd DQpmbHVzaF9hbGw= I T-1 b\r\nma n D18446744073709551615\r\nme YSBi b\r\n"
+        );
+        assert_eq!(MetaRequest::get(&[b' '; 200], &mut out).err(), Some(KeyUnfit { len: 200 }));
+        assert_eq!(MetaRequest::get(b"", &mut out).err(), Some(KeyUnfit { len: 0 }));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_key_that_has_a_text_form_comes_back(key in proptest::collection::vec(0u8.., 1..187), len in 0usize..1000) {
+            let mut out = Vec::new();
+            MetaRequest::set(&key, len, &mut out).unwrap().number(b'F', 7).seconds(b'T', 60).tag(b"mc1/a/1f").finish();
+            let Decoded::Request(request) = decode(&out, &Framing::default()) else { panic!() };
+            let Command::Meta(meta) = request.command else { panic!() };
+            proptest::prop_assert_eq!(request.body, len as u64 + 2);
+            proptest::prop_assert_eq!(&*meta.decoded_key(), &key[..]);
+            proptest::prop_assert_eq!(meta.token(b'P'), Some(&b"mc1/a/1f"[..]));
+        }
+    }
+}

@@ -77,3 +77,71 @@ impl Expiry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_S: u64 = 1_800_000_000;
+
+    #[test]
+    fn the_four_readings() {
+        for (exptime, expiry) in [
+            (0, Expiry::Never),
+            (-1, Expiry::Past),
+            (i64::MIN, Expiry::Past),
+            (1, Expiry::At(NOW_S + 1)),
+            (2_592_000, Expiry::At(NOW_S + 2_592_000)),
+            (2_592_001, Expiry::Past),
+            (1_800_000_000, Expiry::Past),
+            (1_800_000_001, Expiry::At(1_800_000_001)),
+        ] {
+            assert_eq!(Expiry::from_exptime(exptime, NOW_S), expiry, "{exptime}");
+        }
+        assert_eq!(
+            Expiry::from_binary(u32::MAX, NOW_S),
+            Expiry::At(u64::from(u32::MAX)),
+            "nothing is negative"
+        );
+        assert_eq!(Expiry::from_binary(60, NOW_S), Expiry::At(NOW_S + 60));
+    }
+
+    #[test]
+    fn ttl_left() {
+        for (ttl_s, expiry) in
+            [(-1, Expiry::Never), (0, Expiry::Past), (-2, Expiry::Past), (5, Expiry::At(NOW_S + 5))]
+        {
+            assert_eq!(Expiry::from_ttl_left(ttl_s, NOW_S), expiry, "{ttl_s}");
+        }
+        assert_eq!(Expiry::from_ttl_left(3_000_000, NOW_S), Expiry::At(NOW_S + 3_000_000), "never absolute");
+    }
+
+    #[test]
+    fn what_is_sent() {
+        for (expiry, exptime) in [
+            (Expiry::Never, Some(0)),
+            (Expiry::Past, None),
+            (Expiry::At(NOW_S), None),
+            (Expiry::At(NOW_S - 5), None),
+            (Expiry::At(NOW_S + 1), Some(1)),
+            (Expiry::At(NOW_S + 2_592_000), Some(2_592_000)),
+            (Expiry::At(NOW_S + 2_592_001), Some(1_802_592_001)),
+            (Expiry::At(u64::from(u32::MAX)), Some(i64::from(i32::MAX))),
+            (Expiry::At(u64::MAX), Some(i64::from(i32::MAX))),
+        ] {
+            assert_eq!(expiry.to_exptime(NOW_S), exptime, "{expiry:?}");
+        }
+    }
+
+    proptest::proptest! {
+        /// A mirror that is told at once makes its item go when ours goes.
+        #[test]
+        fn what_is_sent_is_read_as_the_same_instant(exptime in i32::MIN.., now_s in 1_500_000_000u64..2_100_000_000) {
+            let expiry = Expiry::from_exptime(i64::from(exptime), now_s);
+            match expiry.to_exptime(now_s) {
+                Some(sent) => proptest::prop_assert_eq!(Expiry::from_exptime(sent, now_s), expiry),
+                None => proptest::prop_assert!(expiry.is_past(now_s)),
+            }
+        }
+    }
+}

@@ -128,3 +128,6 @@ pub fn meta_number(line: &[u8], letter: u8) -> Option<i128> {
     let (_, token) = meta_flags(line).find(|&(found, _)| found == letter)?;
     parse_i64(token).map(i128::from).or_else(|| parse_u64(token).map(i128::from))
 }
+
+#[cfg(test)]
+mod tests;

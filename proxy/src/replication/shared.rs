@@ -83,11 +83,7 @@ impl Shared {
         self.granted_or_wait(granted.then_some(Slot::FLUSH), receiver)
     }
 
-    fn granted_or_wait(
-        self: &Arc<Self>,
-        slot: Option<Slot>,
-        receiver: Option<oneshot::Receiver<Slot>>,
-    ) -> Begin {
+    fn granted_or_wait(self: &Arc<Self>, slot: Option<Slot>, receiver: Option<oneshot::Receiver<Slot>>) -> Begin {
         match (slot, receiver) {
             (Some(slot), _) => Begin::Granted(slot),
             (None, Some(receiver)) => Begin::Waiting(self.wait(receiver)),

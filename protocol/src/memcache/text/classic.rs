@@ -105,7 +105,7 @@ fn stats(tokens: Tokens<'_>) -> Option<Plain<'_>> {
     Plain::loud(Command::Stats { args: tokens.rest() })
 }
 
-/// `verbosity N` and `cache_memlimit N`, the two of administration that know `noreply`.
+/// `verbosity N` and `cache_memlimit N`, the two of administration that always know `noreply`.
 fn level(mut tokens: Tokens<'_>) -> Option<Plain<'_>> {
     parse_u32(tokens.word()?)?;
     closed(tokens, 0, Command::Admin)
@@ -113,6 +113,10 @@ fn level(mut tokens: Tokens<'_>) -> Option<Plain<'_>> {
 
 fn admin<'a>(verb: &[u8], tokens: Tokens<'a>) -> Option<Plain<'a>> {
     words(tokens)?;
+    // Some forms of `slabs` and `lru` know `noreply`, others refuse it or ignore it: let it be odd.
+    if tokens.rest().ends_with(b"noreply") {
+        return None;
+    }
     let mut first = tokens;
     if verb == b"lru_crawler" && matches!(first.word(), Some(b"metadump" | b"mgdump")) {
         return None;

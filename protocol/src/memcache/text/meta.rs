@@ -5,8 +5,8 @@ use super::{Command, Meta, MetaMode, MetaVerb, Plain, VALUE_LEN_MAX};
 use crate::memcache::key::base64;
 use crate::memcache::number::{parse_i32, parse_u32, parse_u64};
 
-/// The most tokens of a meta line, command and key included (1.6.18).
-pub(super) const TOKENS_MAX: usize = 20;
+/// The most tokens of a meta line, command and key included: 1.6.18 counts the end of the line as one of 20.
+pub(super) const TOKENS_MAX: usize = 19;
 
 pub(super) fn parse(verb: MetaVerb, text: &[u8]) -> Option<Plain<'_>> {
     let mut tokens = Tokens::behind(text, 2);

@@ -95,12 +95,12 @@ fn store(words: Words<'_>, needed: usize, framing: &Framing) -> u64 {
         || (count > needed + 1 && !framing.extra_token_stores)
         || (key.len() > KEY_MAX && !framing.long_key_swallows)
         || (bad_number && !framing.bad_number_swallows);
-    if refused { 0 } else { value_len(len) }
+    if refused { 0 } else { value_len(len, framing) }
 }
 
 fn meta_set(mut words: Words<'_>, framing: &Framing) -> u64 {
     let key = words.next().unwrap_or_default();
-    let body = value_len(words.next().unwrap_or_default());
+    let body = value_len(words.next().unwrap_or_default(), framing);
     let too_many = words.clone().count() > TOKENS_MAX - 3;
     let unknown = words.any(|flag| !FLAGS_KNOWN.contains(&flag[0]));
     let refused = too_many
@@ -110,8 +110,12 @@ fn meta_set(mut words: Words<'_>, framing: &Framing) -> u64 {
 }
 
 /// The data of a value of that length with its line end; 0 when the length is none that memcached would take.
-fn value_len(len: &[u8]) -> u64 {
-    let len = signed(len).and_then(|len| u64::try_from(len).ok());
+///
+/// 1.6.18 cuts a length to 32 bits before it looks: 4294967297 is 1. The newer parser refuses it.
+fn value_len(len: &[u8], framing: &Framing) -> u64 {
+    let cuts = !framing.bad_number_swallows;
+    let len = signed(len).map(|len| if cuts { i64::from(len as i32) } else { len });
+    let len = len.and_then(|len| u64::try_from(len).ok());
     len.filter(|&len| len <= VALUE_LEN_MAX).map_or(0, |len| len + 2)
 }
 

@@ -1,0 +1,146 @@
+//! A real memcached as the judge of framing.
+//!
+//! Each line goes out with the data that the decoder says it takes, then `mn`. The data of two bytes is the text
+//! `mn`: were it read as a command, there would be two `MN`; were the real `mn` taken for data, none. Without
+//! memcached at its usual place there is no judge, and the test says so.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command as Process, Stdio};
+use std::time::Duration;
+
+use memcloud_protocol::memcache::reply::{Line, classify};
+use memcloud_protocol::memcache::text::{Command, Decoded, Framing, Request, decode};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::grammar::{careless_line, nearly_valid_store, valid_line};
+
+const MEMCACHED: &str = "/usr/bin/memcached";
+
+struct Memcached {
+    process: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Memcached {
+    fn start() -> Option<Self> {
+        if !std::path::Path::new(MEMCACHED).exists() {
+            eprintln!("skipped: no {MEMCACHED}");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Process::new(MEMCACHED);
+        process.args(["-u", "root", "-t", "1", "-s"]).arg(folder.path().join("socket"));
+        let process = process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let server = Self { process, folder };
+        let tries = (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            UnixStream::connect(server.folder.path().join("socket")).is_ok()
+        });
+        assert!(tries, "memcached does not listen");
+        Some(server)
+    }
+
+    /// The lines that answer `bytes`, up to that of a `version` sent behind them.
+    fn ask(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut stream = UnixStream::connect(self.folder.path().join("socket")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        stream.write_all(&[bytes, b"version\r\n"].concat()).unwrap();
+        let mut answers = BufReader::new(stream);
+        let mut lines = Vec::new();
+        loop {
+            let mut line = Vec::new();
+            answers.read_until(b'\n', &mut line).expect("an answer to `version`");
+            let line = line.strip_suffix(b"\r\n").expect("no close before the answer to `version`");
+            match classify(line) {
+                Line::Version if lines.contains(&b"MN".to_vec()) => return lines,
+                Line::Va { len } | Line::Value { len } => {
+                    std::io::copy(&mut answers.by_ref().take(len + 2), &mut std::io::sink()).unwrap();
+                }
+                _ => {}
+            }
+            lines.push(line.to_vec());
+            assert!(lines.len() < 1000, "no barrier: {:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+}
+
+impl Drop for Memcached {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn with_data(line: &[u8], body: u64) -> Vec<u8> {
+    let data: &[u8] = match body {
+        0 => b"",
+        2 => b"\r\n",
+        4 => b"mn\r\n",
+        other => panic!("a body of {other} bytes, in {:?}", String::from_utf8_lossy(line)),
+    };
+    [line, data, b"mn\r\n"].concat()
+}
+
+/// Answers before the barrier. The lines of a list count as one with its end.
+fn answers(lines: &[Vec<u8>]) -> usize {
+    let before = lines.iter().take_while(|line| *line != b"MN");
+    before.filter(|line| !matches!(classify(line), Line::Value { .. } | Line::Stat)).count()
+}
+
+fn check(server: &Memcached, framing: &Framing, line: &[u8]) {
+    let Decoded::Request(request) = decode(line, framing) else { panic!() };
+    if !matches!(
+        request.command,
+        Command::Quit | Command::Watch | Command::Dump | Command::Shutdown | Command::MetaNoop
+    ) {
+        let lines = server.ask(&with_data(line, request.body));
+        let barriers = lines.iter().filter(|line| *line == b"MN").count();
+        let expected = if is_noop(line) { 2 } else { 1 };
+        assert_eq!(barriers, expected, "{:?}: {lines:?}", String::from_utf8_lossy(line));
+        check_answers(server, &request, answers(&lines));
+    }
+}
+
+/// A plainly valid line has exactly one answer, once its quiet token is cut out.
+fn check_answers(server: &Memcached, request: &Request<'_>, found: usize) {
+    let name = String::from_utf8_lossy(request.line);
+    match (&request.command, &request.quiet) {
+        (Command::Odd, _) => {}
+        (_, None) => assert_eq!(found, 1, "{name:?}"),
+        (command, Some(_)) => {
+            let most = if matches!(command, Command::Meta(_)) { 1 } else { 0 };
+            assert!(found <= most, "{name:?}: {found}");
+            let (first, second) = request.loud();
+            let lines = server.ask(&with_data(&[first, second].concat(), request.body));
+            assert_eq!(answers(&lines), 1, "{name:?} made loud: {lines:?}");
+        }
+    }
+}
+
+fn is_noop(line: &[u8]) -> bool {
+    line.trim_ascii_start().split(|byte| b" \r\n".contains(byte)).next() == Some(b"mn")
+}
+
+#[test]
+fn memcached_frames_lines_as_the_decoder_does() {
+    let Some(server) = Memcached::start() else { return };
+    let version = server.ask(b"version\r\nmn\r\n").remove(0);
+    let framing = if newer_than_1_6_39(&version) { Framing::V1_6_45 } else { Framing::V1_6_18 };
+    let lines = prop_oneof![2 => valid_line(), 2 => careless_line(), 1 => nearly_valid_store()];
+    let mut runner = TestRunner::new(Config { cases: 2000, failure_persistence: None, ..Config::default() });
+    runner
+        .run(&lines, |line| {
+            check(&server, &framing, &line);
+            Ok(())
+        })
+        .unwrap();
+}
+
+fn newer_than_1_6_39(version_line: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(version_line).into_owned();
+    let numbers: Vec<u32> =
+        text.trim_start_matches("VERSION ").split('.').map_while(|n| n.parse().ok()).collect();
+    numbers.as_slice() > [1, 6, 39].as_slice()
+}

@@ -1,0 +1,225 @@
+//! Every metric name of the sidecar on a page, and the text that a scrape gets.
+//!
+//! ```text
+//! WorkerCounters (one writer each) ── summed ──┐
+//! ReplicationFigures, upstream state ──────────┼─ recorder of this scrape ─> counters and gauges ─┐
+//! durations ───────────────────────────────────┴─ own buckets ─────────────────────────────────────┼─> text
+//! memcached's stats ─────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! It promises names with units, labels from closed sets, and a page that holds what is known at that moment:
+//! each scrape fills a fresh recorder, so a peer that was taken out of the configuration leaves nothing behind.
+//! It refuses to know how anything is counted or served.
+
+mod histogram;
+mod memcached;
+mod names;
+mod process;
+mod worker;
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+pub use memcached::{MemcachedStats, StatLines};
+pub use names::{CommandName, Refusal, UpstreamFault};
+pub use worker::{Totals, WorkerCounters};
+
+/// All that a scrape shows.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    pub site: String,
+    /// What the workers counted.
+    pub totals: Totals,
+    pub upstream_up: bool,
+    pub replication: ReplicationFigures,
+    /// Nothing when memcached did not answer.
+    pub memcached: Option<MemcachedStats>,
+}
+
+/// What replication shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplicationFigures {
+    pub in_sync: bool,
+    /// Keys whose newest version is remembered.
+    pub ledger_entries: u64,
+    pub ledger_bytes: u64,
+    /// Mutations that some peer will not get, by reason.
+    pub lost: Vec<(&'static str, u64)>,
+    pub peers: Vec<PeerFigures>,
+}
+
+/// What one peer shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerFigures {
+    /// The label: its address as configured, which is known from the start and does not change.
+    pub peer: String,
+    pub streaming: bool,
+    pub lag_ms: u64,
+    pub backlog_entries: u64,
+    pub backlog_bytes: u64,
+    /// Sent and not acknowledged yet.
+    pub unacknowledged: u64,
+    /// By direction and outcome; the outcome comes from an enum.
+    pub mutations: Vec<(Direction, &'static str, u64)>,
+    pub resyncs_full: u64,
+    pub resyncs_partial: u64,
+    /// How often a link with it ended, by reason.
+    pub links_stopped: Vec<(&'static str, u64)>,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+}
+
+/// Which way a mutation goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Born here, for the peer.
+    Out,
+    /// Born there, for us.
+    In,
+}
+
+impl Direction {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::In => "in",
+        }
+    }
+}
+
+/// The text of a scrape.
+pub fn render(figures: &Figures) -> String {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || {
+        describe();
+        record_proxy(figures);
+        record_replication(&figures.replication);
+    });
+    let mut text = recorder.handle().render();
+    figures.totals.durations.render(
+        REQUEST_DURATION,
+        "From a request's arrival to its complete answer.",
+        &mut text,
+    );
+    memcached::render(figures.memcached.as_ref(), &mut text);
+    process::render(&mut text);
+    text
+}
+
+fn record_proxy(figures: &Figures) {
+    let totals = &figures.totals;
+    gauge!("memcloud_proxy_info", "site" => figures.site.clone(), "version" => env!("CARGO_PKG_VERSION"))
+        .set(1);
+    // Most of the hundred combinations never happen; a series appears with its first request.
+    for &(dialect, command, count) in totals.requests.iter().filter(|(_, _, count)| *count > 0) {
+        counter!("memcloud_proxy_requests_total", "command" => command.as_str(), "dialect" => dialect)
+            .absolute(count);
+    }
+    counter!("memcloud_proxy_received_bytes_total").absolute(totals.received_bytes);
+    counter!("memcloud_proxy_sent_bytes_total").absolute(totals.sent_bytes);
+    gauge!("memcloud_proxy_sessions").set(float(totals.sessions));
+    counter!("memcloud_proxy_sessions_opened_total").absolute(totals.sessions_opened);
+    for &(why, count) in &totals.sessions_refused {
+        counter!("memcloud_proxy_sessions_refused_total", "reason" => why.as_str()).absolute(count);
+    }
+    counter!("memcloud_proxy_slow_readers_closed_total").absolute(totals.slow_readers);
+    gauge!("memcloud_proxy_upstream_up").set(float(figures.upstream_up.into()));
+    for &(fault, count) in &totals.upstream_faults {
+        counter!("memcloud_proxy_upstream_errors_total", "reason" => fault.as_str()).absolute(count);
+    }
+    counter!("memcloud_proxy_gate_waits_total").absolute(totals.gate_waits);
+}
+
+fn record_replication(figures: &ReplicationFigures) {
+    gauge!("memcloud_proxy_in_sync").set(float(figures.in_sync.into()));
+    gauge!("memcloud_proxy_ledger_entries").set(float(figures.ledger_entries));
+    gauge!("memcloud_proxy_ledger_bytes").set(float(figures.ledger_bytes));
+    for &(reason, count) in &figures.lost {
+        counter!("memcloud_proxy_replication_lost_total", "reason" => reason).absolute(count);
+    }
+    figures.peers.iter().for_each(record_peer);
+}
+
+fn record_peer(figures: &PeerFigures) {
+    let peer = || figures.peer.clone();
+    gauge!("memcloud_proxy_replication_streaming", "peer" => peer()).set(float(figures.streaming.into()));
+    gauge!("memcloud_proxy_replication_lag_seconds", "peer" => peer()).set(float(figures.lag_ms) / 1e3);
+    gauge!("memcloud_proxy_replication_backlog_entries", "peer" => peer())
+        .set(float(figures.backlog_entries));
+    gauge!("memcloud_proxy_replication_backlog_bytes", "peer" => peer()).set(float(figures.backlog_bytes));
+    gauge!("memcloud_proxy_replication_unacknowledged", "peer" => peer()).set(float(figures.unacknowledged));
+    for &(direction, outcome, count) in &figures.mutations {
+        counter!("memcloud_proxy_replication_mutations_total",
+            "peer" => peer(), "direction" => direction.as_str(), "outcome" => outcome)
+        .absolute(count);
+    }
+    for (kind, count) in [("full", figures.resyncs_full), ("partial", figures.resyncs_partial)] {
+        counter!("memcloud_proxy_resyncs_total", "peer" => peer(), "kind" => kind).absolute(count);
+    }
+    for &(reason, count) in &figures.links_stopped {
+        counter!("memcloud_proxy_links_stopped_total", "peer" => peer(), "reason" => reason).absolute(count);
+    }
+    counter!("memcloud_proxy_link_sent_bytes_total", "peer" => peer()).absolute(figures.sent_bytes);
+    counter!("memcloud_proxy_link_received_bytes_total", "peer" => peer()).absolute(figures.received_bytes);
+}
+
+fn describe() {
+    describe_gauge!("memcloud_proxy_info", "Always 1; its labels say which proxy this is.");
+    describe_counter!("memcloud_proxy_requests_total", "Requests answered.");
+    describe_counter!("memcloud_proxy_received_bytes_total", "Bytes received from apps.");
+    describe_counter!("memcloud_proxy_sent_bytes_total", "Bytes sent to apps.");
+    describe_gauge!("memcloud_proxy_sessions", "App connections open now.");
+    describe_counter!("memcloud_proxy_sessions_opened_total", "App connections accepted.");
+    describe_counter!("memcloud_proxy_sessions_refused_total", "App connections turned away.");
+    describe_counter!(
+        "memcloud_proxy_slow_readers_closed_total",
+        "Sessions closed because answers were not read."
+    );
+    describe_gauge!("memcloud_proxy_upstream_up", "Whether memcached is connected and answers.");
+    describe_counter!("memcloud_proxy_upstream_errors_total", "Connections to memcached that failed.");
+    describe_counter!(
+        "memcloud_proxy_gate_waits_total",
+        "Writes that waited for another write of their key."
+    );
+    describe_gauge!(
+        "memcloud_proxy_in_sync",
+        "Whether this proxy and all its peers have the same, as far as it knows."
+    );
+    describe_gauge!("memcloud_proxy_ledger_entries", "Keys whose newest version is remembered.");
+    describe_gauge!("memcloud_proxy_ledger_bytes", "Memory of the ledger and the backlogs.");
+    describe_counter!("memcloud_proxy_replication_lost_total", "Mutations that a peer will not get.");
+    describe_gauge!("memcloud_proxy_replication_streaming", "Whether mutations flow to the peer.");
+    describe_gauge!(
+        "memcloud_proxy_replication_lag_seconds",
+        "Age of the oldest mutation that the peer has not confirmed."
+    );
+    describe_gauge!("memcloud_proxy_replication_backlog_entries", "Mutations that wait for the peer.");
+    describe_gauge!("memcloud_proxy_replication_backlog_bytes", "Memory of what waits for the peer.");
+    describe_gauge!("memcloud_proxy_replication_unacknowledged", "Mutations sent and not confirmed yet.");
+    describe_counter!(
+        "memcloud_proxy_replication_mutations_total",
+        "Mutations to and from the peer, by outcome."
+    );
+    describe_counter!("memcloud_proxy_resyncs_total", "Resyncs with the peer.");
+    describe_counter!(
+        "memcloud_proxy_links_stopped_total",
+        "Links with the peer that ended or could not be made."
+    );
+    describe_counter!("memcloud_proxy_link_sent_bytes_total", "Bytes sent on links with the peer.");
+    describe_counter!("memcloud_proxy_link_received_bytes_total", "Bytes received on links with the peer.");
+}
+
+/// A label value as it stands between quotation marks.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[allow(clippy::cast_precision_loss, reason = "exact up to 2^53, and Prometheus knows floats only")]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+const REQUEST_DURATION: &str = "memcloud_proxy_request_duration_seconds";
+
+#[cfg(test)]
+mod tests;

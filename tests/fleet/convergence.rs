@@ -1,0 +1,197 @@
+//! When writing stops and the links are up, every site holds the same: value, flags and expiry of every key.
+//!
+//! Random writers of all dialects work on all sites at once, on few keys, so that they meet. Afterwards the memcacheds
+//! themselves are asked, item by item. `MEMCLOUD_CONVERGENCE_SECONDS` sets how long is written.
+
+#![allow(clippy::unwrap_used, reason = "a broken expectation of a test ends the test")]
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use memcloud_tests::compare::{Comparison, Difference, compare};
+use memcloud_tests::process::Folder;
+use memcloud_tests::writer::{self, Dialect, LONGEST_FLUSH_DELAY, Order, Signals, Space, Tally};
+use memcloud_tests::{Direction, Fleet, Memcached, Plan, Rng, eventually, seconds_from_env};
+
+/// The writers themselves: against one memcached directly nothing they send is ill-formed or refused.
+#[test]
+fn the_writers_are_well_formed() {
+    let folder = Folder::new();
+    let memcached = Memcached::start("alone", &folder, &["-m", "256"]);
+    let mut rng = Rng::announced("writers", 1);
+    let run =
+        Run { length: Duration::from_secs(1), connections: 1, flush_every: Some(Duration::from_millis(400)) };
+    let tallies = run.write(&[memcached.address().to_owned()], &mut rng, |_, _| {});
+    assert!(
+        tallies.iter().all(|tally| tally.reconnects == 0 && tally.server_errors.is_empty()),
+        "{:?}",
+        errors(&tallies)
+    );
+    assert!(tallies.iter().all(|tally| tally.requests > 100));
+}
+
+#[test]
+fn two_sites() {
+    converge("two sites", Plan::of(2), &Run::usual(), |_, _| {});
+}
+
+#[test]
+fn two_sites_without_flush() {
+    converge("no flush", Plan::of(2), &Run { flush_every: None, ..Run::usual() }, |_, _| {});
+}
+
+#[test]
+fn two_sites_with_dedicated_connections() {
+    let plan = Plan::of(2).sidecars(&["--upstream-connections", "dedicated"]);
+    converge("dedicated", plan, &Run::usual(), |_, _| {});
+}
+
+#[test]
+fn two_sites_on_bad_cables() {
+    let plan = Plan::of(2).sidecars(&["--peer-timeout", "1s"]);
+    converge("bad cables", plan, &Run::usual(), trouble);
+}
+
+#[test]
+fn three_sites() {
+    converge("three sites", Plan::of(3), &Run::usual(), |_, _| {});
+}
+
+#[test]
+fn three_sites_on_bad_cables() {
+    let plan = Plan::of(3).sidecars(&["--peer-timeout", "1s"]);
+    converge("three sites on bad cables", plan, &Run::usual(), trouble);
+}
+
+struct Run {
+    length: Duration,
+    /// For each site and dialect.
+    connections: usize,
+    flush_every: Option<Duration>,
+}
+
+impl Run {
+    fn usual() -> Self {
+        let length = seconds_from_env("MEMCLOUD_CONVERGENCE_SECONDS", 6.0);
+        Self { length, connections: 2, flush_every: Some(Duration::from_secs(3)) }
+    }
+
+    /// Lets writers loose on all addresses, and `meanwhile` until the time is over.
+    fn write(
+        &self,
+        addresses: &[String],
+        rng: &mut Rng,
+        meanwhile: impl FnOnce(&mut Rng, Instant),
+    ) -> Vec<Tally> {
+        let space = space();
+        let signals = Arc::new(Signals::default());
+        let mut threads = Vec::new();
+        for (site, address) in addresses.iter().enumerate() {
+            for dialect in [Dialect::Classic, Dialect::Meta, Dialect::Binary] {
+                for number in 0..self.connections {
+                    let order = Order {
+                        name: format!("{site}/{dialect:?}{number}"),
+                        address: address.clone(),
+                        dialect,
+                        space: space.clone(),
+                        largest_value: 9216,
+                        // One connection of each dialect flushes, a meta one in classic words.
+                        flush_every: self.flush_every.filter(|_| number == 0).map(|every| every * 3),
+                    };
+                    let (signals, rng) = (Arc::clone(&signals), rng.fork());
+                    threads.push(thread::spawn(move || writer::run(&order, rng, &signals)));
+                }
+            }
+        }
+        let end = Instant::now() + self.length;
+        meanwhile(rng, end);
+        eventually("the time is over", self.length * 2 + Duration::from_secs(5), || {
+            (Instant::now() >= end).then_some(())
+        });
+        signals.stop.store(true, Ordering::Relaxed);
+        threads.into_iter().map(|thread| thread.join().expect("a writer")).collect()
+    }
+}
+
+fn space() -> Space {
+    Space::new(150, 20, 15)
+}
+
+/// Writes, waits until all is in sync, compares.
+fn converge(name: &str, plan: Plan, run: &Run, meanwhile: impl FnOnce(&Fleet, (&mut Rng, Instant))) {
+    let mut rng = Rng::announced(name, 20_260);
+    let fleet = plan.start();
+    let tallies = run.write(&fleet.addresses(), &mut rng, |rng, end| meanwhile(&fleet, (rng, end)));
+    fleet.heal();
+    let written = Instant::now();
+    let took = fleet.wait_in_sync(Duration::from_secs(30));
+    if run.flush_every.is_some() {
+        // The last delayed flush may still be ahead; memcached counts whole seconds, and the sites follow one another.
+        let rest = LONGEST_FLUSH_DELAY + Duration::from_secs(3);
+        eventually("delayed flushes are over", rest * 2, || (written.elapsed() > rest).then_some(()));
+        fleet.wait_in_sync(Duration::from_secs(30));
+    }
+    let memcacheds: Vec<&Memcached> = fleet.sites.iter().map(|site| &site.memcached).collect();
+    let result = compare(&memcacheds);
+    let requests: u64 = tallies.iter().map(|tally| tally.requests).sum();
+    let flushes: u64 = tallies.iter().map(|tally| tally.flushes).sum();
+    println!(
+        "{name}: {requests} requests, {flushes} flushes, in sync after {took:?}, {} items, {} different, {} on one side only",
+        result.held,
+        result.different.len(),
+        result.one_sided.len()
+    );
+    assert!(result.is_equal(), "{name}:\n{}\n{}", told(&result, &tallies), fleet.statuses());
+    assert!(errors(&tallies).is_empty(), "{name}: {:?}", errors(&tallies));
+    assert!(
+        tallies.iter().all(|tally| tally.reconnects == 0),
+        "{name}: a sidecar closed an app's connection"
+    );
+}
+
+/// Cuts and stalls cables at random until `end`.
+fn trouble(fleet: &Fleet, (rng, end): (&mut Rng, Instant)) {
+    let sites = fleet.sites.len() as u64;
+    while Instant::now() < end {
+        let from = rng.below(sites);
+        let to = (from + rng.between(1, sites - 1)) % sites;
+        let cable = fleet.cable(from as usize, to as usize);
+        match rng.below(4) {
+            0 => cable.cut(),
+            1 => cable.stall(Direction::Forward),
+            2 => cable.stall(Direction::Back),
+            _ => fleet.part(from as usize, to as usize),
+        }
+        let pause = Duration::from_millis(rng.between(20, 1500));
+        let until = Instant::now() + pause;
+        eventually("the trouble lasts", pause * 2 + Duration::from_secs(5), || {
+            (Instant::now() >= until).then_some(())
+        });
+        if rng.chance(70) {
+            fleet.heal();
+        } else {
+            cable.heal();
+        }
+    }
+}
+
+fn errors(tallies: &[Tally]) -> Vec<&String> {
+    tallies.iter().flat_map(|tally| &tally.server_errors).take(20).collect()
+}
+
+/// The first differences, each with the last deeds on its key.
+fn told(result: &Comparison, tallies: &[Tally]) -> String {
+    let space = space();
+    let tell = |kind: &str, difference: &Difference| {
+        let items = difference.items.iter().map(|item| format!("    {item:?}\n")).collect::<String>();
+        let story = writer::story(tallies, space.index(&difference.key), 12);
+        format!("{kind}: {}\n{items}{story}", difference.key.escape_ascii())
+    };
+    let different = result.different.iter().take(5).map(|difference| tell("different", difference));
+    let one_sided = result.one_sided.iter().take(5).map(|difference| tell("on one side only", difference));
+    let counts =
+        format!("{} different, {} on one side only\n", result.different.len(), result.one_sided.len());
+    counts + &different.chain(one_sided).collect::<String>()
+}

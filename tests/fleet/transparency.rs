@@ -1,0 +1,165 @@
+//! An app sees through the sidecar what it would see from its memcached, byte for byte.
+//!
+//! One script of every command and error is played against a memcached directly and through a sidecar, each time with
+//! a fresh memcached behind; CAS numbers, times and the server's counters are masked, everything else must be equal:
+//! step by step, cut into single bytes, and as one write.
+
+#![allow(clippy::unwrap_used, reason = "a broken expectation of a test ends the test")]
+
+use memcloud_tests::cable::Cable;
+use memcloud_tests::client;
+use memcloud_tests::process::Folder;
+use memcloud_tests::script::{self, NO_ANSWER, Pace, Paces, Scene, Transcript, shown};
+use memcloud_tests::sidecar::Settings;
+use memcloud_tests::{Client, Fleet, Memcached, Plan, Sidecar, eventually};
+
+use std::time::Duration;
+
+/// The script itself: twice against memcached, the second time through a plain relay.
+#[test]
+fn the_script_gives_the_same_answers_twice() {
+    let folder = Folder::new();
+    check("relay", || {
+        let memcached = Memcached::start("behind-relay", &folder, ARGS);
+        let relay = Cable::to(memcached.address());
+        (relay.address().to_owned(), (memcached, relay))
+    });
+}
+
+#[test]
+fn shared() {
+    alone("shared", "shared");
+}
+
+#[test]
+fn dedicated() {
+    alone("dedicated", "dedicated");
+}
+
+#[test]
+fn shared_with_a_peer() {
+    paired("shared with a peer", "shared");
+}
+
+#[test]
+fn dedicated_with_a_peer() {
+    paired("dedicated with a peer", "dedicated");
+}
+
+/// App side and memcached side both on unix sockets.
+#[test]
+fn over_unix_sockets() {
+    let folder = Folder::new();
+    check("unix sockets", || {
+        let memcached = Memcached::start_unix("unix", &folder, ARGS);
+        let mut settings = Settings::new("u", memcached.address());
+        settings.listen = format!("unix:{}", folder.path().join("apps.socket").display());
+        let sidecar = Sidecar::start(settings, &folder);
+        (sidecar.address().to_owned(), (sidecar, memcached))
+    });
+}
+
+/// A connection that watches becomes a log: it needs a connection of its own, and others go on.
+#[test]
+fn watch_streams_through() {
+    let folder = Folder::new();
+    let memcached = Memcached::start("watched", &folder, &[]);
+    let sidecar = Sidecar::start(Settings::new("w", memcached.address()), &folder);
+    let mut watcher = sidecar.client();
+    assert_eq!(watcher.ask("watch mutations"), "OK");
+    let mut writer = sidecar.client();
+    eventually("a line about the watched key", Duration::from_secs(10), || {
+        assert_eq!(writer.set("watched", b"1").unwrap(), "STORED");
+        watcher.set_patience(Duration::from_millis(300));
+        let line = watcher.line().ok()?;
+        line.contains("key=watched").then_some(())
+    });
+}
+
+/// `shutdown` ends this memcached and no other.
+#[test]
+fn shutdown_stays_local() {
+    let fleet = Plan::of(2).memcached(0, &["-A"]).memcached(1, &["-A"]).start();
+    let mut client = fleet.sites[0].sidecar.client();
+    client.send("shutdown\r\n").unwrap();
+    eventually("the memcached of site a has ended", Duration::from_secs(10), || {
+        Client::connect(fleet.sites[0].memcached.address()).is_err().then_some(())
+    });
+    assert!(fleet.sites[1].memcached.client().ask("version").starts_with("VERSION "));
+    assert_eq!(fleet.sites[1].sidecar.client().set("k", b"v").unwrap(), "STORED");
+}
+
+fn alone(name: &str, connections: &str) {
+    let folder = Folder::new();
+    check(name, || {
+        let memcached = Memcached::start(&format!("behind-{connections}"), &folder, ARGS);
+        let settings = Settings::new("t", memcached.address()).with(&["--upstream-connections", connections]);
+        let sidecar = Sidecar::start(settings, &folder);
+        (sidecar.address().to_owned(), (sidecar, memcached))
+    });
+}
+
+fn paired(name: &str, connections: &str) {
+    check(name, || {
+        let plan = Plan::of(2).memcached(0, ARGS).sidecars(&["--upstream-connections", connections]);
+        let fleet: Fleet = plan.start();
+        (fleet.sites[0].sidecar.address().to_owned(), fleet)
+    });
+}
+
+/// Plays all scenes at all paces, directly and through what `front` starts, and compares.
+fn check<Keep>(name: &str, front: impl Fn() -> (String, Keep)) {
+    let folder = Folder::new();
+    let mut failures = Vec::new();
+    for pace in [Pace::Steps, Pace::Bytes, Pace::OneWrite] {
+        let direct = Memcached::start("direct", &folder, ARGS);
+        let (address, _keep) = front();
+        for scene in scenes().iter().filter(|scene| fits(scene, pace)) {
+            let expected = scene.play(direct.address(), pace);
+            let seen = scene.play(&address, pace);
+            differences(&format!("{name}, {pace:?}, {}", scene.name), &expected, &seen, &mut failures);
+        }
+    }
+    assert!(failures.is_empty(), "{} differences:\n{}", failures.len(), failures.join("\n"));
+}
+
+fn scenes() -> Vec<Scene> {
+    let dialects = [
+        script::classic::scenes(),
+        script::meta::scenes(),
+        script::binary::scenes(),
+        script::admin::scenes(),
+    ];
+    dialects.concat()
+}
+
+fn fits(scene: &Scene, pace: Pace) -> bool {
+    match pace {
+        Pace::Steps => true,
+        Pace::OneWrite => scene.paces >= Paces::Whole,
+        Pace::Bytes => scene.paces == Paces::All,
+    }
+}
+
+fn differences(what: &str, expected: &Transcript, seen: &Transcript, failures: &mut Vec<String>) {
+    if let Some((sent, answer)) =
+        expected.iter().find(|(_, answer)| client::find(answer, NO_ANSWER.as_bytes()).is_some())
+    {
+        failures.push(format!("{what}: memcached itself: {sent}: {}", shown(answer)));
+    }
+    if expected.len() != seen.len() {
+        failures.push(format!("{what}: {} steps directly, {} through", expected.len(), seen.len()));
+    }
+    for ((sent, expected), (_, seen)) in expected.iter().zip(seen) {
+        if expected != seen {
+            let from =
+                expected.iter().zip(seen).take_while(|(one, other)| one == other).count().saturating_sub(40);
+            let (direct, through) = (shown(&expected[from..]), shown(&seen[from.min(seen.len())..]));
+            failures.push(format!(
+                "{what}: {sent}\n  directly (from byte {from}): {direct}\n  through:  {through}"
+            ));
+        }
+    }
+}
+
+const ARGS: &[&str] = &["-m", "256"];

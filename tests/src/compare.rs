@@ -1,0 +1,172 @@
+//! Item-by-item comparison of memcacheds, asked directly.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use crate::memcached::Memcached;
+use crate::wait::eventually;
+
+/// An item as memcached holds it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Item {
+    pub value: Vec<u8>,
+    pub flags: u32,
+    /// Seconds left; -1 is for ever.
+    pub ttl: i64,
+    /// Marked stale by `md I`.
+    pub stale: bool,
+}
+
+impl fmt::Debug for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start = &self.value[..self.value.len().min(40)];
+        write!(
+            f,
+            "{} B \"{}\" flags {} ttl {}",
+            self.value.len(),
+            start.escape_ascii(),
+            self.flags,
+            self.ttl
+        )?;
+        if self.stale { write!(f, " stale") } else { Ok(()) }
+    }
+}
+
+/// A key that is not the same everywhere: what each site holds.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    pub key: Vec<u8>,
+    pub items: Vec<Option<Item>>,
+}
+
+/// The outcome of a comparison.
+#[derive(Clone, Debug, Default)]
+pub struct Comparison {
+    /// Keys looked at that at least one site holds.
+    pub held: usize,
+    pub different: Vec<Difference>,
+    /// On some sites only, although it does not expire just now.
+    pub one_sided: Vec<Difference>,
+}
+
+impl Comparison {
+    pub fn is_equal(&self) -> bool {
+        self.different.is_empty() && self.one_sided.is_empty()
+    }
+}
+
+/// Compares all keys that any of the memcacheds holds.
+pub fn compare(memcacheds: &[&Memcached]) -> Comparison {
+    let keys: BTreeSet<Vec<u8>> = memcacheds.iter().flat_map(|memcached| keys(memcached)).collect();
+    let mut keys: Vec<Vec<u8>> = keys.into_iter().collect();
+    let shots: Vec<_> = memcacheds.iter().map(|memcached| items(memcached, &keys)).collect();
+    keys.retain(|key| shots.iter().any(|shot| shot.contains_key(key)));
+    let mut result = Comparison { held: keys.len(), ..Comparison::default() };
+    for key in keys {
+        let items: Vec<Option<Item>> = shots.iter().map(|shot| shot.get(&key).cloned()).collect();
+        let present: Vec<&Item> = items.iter().flatten().collect();
+        let expiring = present.iter().all(|item| (0..=TTL_TOLERANCE).contains(&item.ttl));
+        let equal = present.windows(2).all(|pair| same(pair[0], pair[1]));
+        if present.len() < items.len() && !expiring {
+            result.one_sided.push(Difference { key, items });
+        } else if !equal {
+            result.different.push(Difference { key, items });
+        }
+    }
+    result
+}
+
+fn same(one: &Item, other: &Item) -> bool {
+    let lasting = (one.ttl == -1) == (other.ttl == -1);
+    let close = lasting && (one.ttl - other.ttl).abs() <= TTL_TOLERANCE;
+    close && one.value == other.value && one.flags == other.flags && one.stale == other.stale
+}
+
+/// All keys of a memcached, by its own dump.
+pub fn keys(memcached: &Memcached) -> Vec<Vec<u8>> {
+    let text = eventually("the crawler is free", Duration::from_secs(10), || {
+        let mut client = memcached.client();
+        client.send("lru_crawler metadump hash\r\n").unwrap();
+        let first = client.line().expect("an answer to metadump");
+        if first.starts_with("BUSY") {
+            return None;
+        }
+        let mut text = first.into_bytes();
+        if !text.starts_with(b"END") {
+            text.extend(client.until(b"END\r\n").expect("the end of a dump"));
+        }
+        Some(text)
+    });
+    let lines = text.split(|&byte| byte == b'\n').filter_map(|line| line.strip_prefix(b"key="));
+    lines.map(|line| unescape(line.split(|&byte| byte == b' ').next().unwrap_or_default())).collect()
+}
+
+/// Undoes the dump's URI encoding.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = (byte == b'%').then(|| std::str::from_utf8(after.get(..2)?).ok()).flatten();
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(decoded) => {
+                out.push(decoded);
+                rest = &after[2..];
+            }
+            None => {
+                out.push(byte);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+/// Reads `keys`; those that are not there are left out.
+pub fn items(memcached: &Memcached, keys: &[Vec<u8>]) -> BTreeMap<Vec<u8>, Item> {
+    let mut client = memcached.client();
+    let mut found = BTreeMap::new();
+    for batch in keys.chunks(100) {
+        let requests = batch.iter().flat_map(|key| format!("mg {} b t f v u\r\n", base64(key)).into_bytes());
+        client.send(requests.collect::<Vec<u8>>()).unwrap();
+        for key in batch {
+            let line = client.line().expect("an answer to mg");
+            let mut tokens = line.split_whitespace();
+            if tokens.next() != Some("VA") {
+                assert!(line.starts_with("EN"), "{}: {line}", key.escape_ascii());
+                continue;
+            }
+            let length: usize = tokens.next().and_then(|text| text.parse().ok()).expect("a length");
+            let mut item = Item { value: client.take(length + 2).unwrap(), flags: 0, ttl: 0, stale: false };
+            item.value.truncate(length);
+            for token in tokens {
+                match token.split_at(1) {
+                    ("t", ttl) => item.ttl = ttl.parse().unwrap(),
+                    ("f", flags) => item.flags = flags.parse().unwrap(),
+                    ("X", _) => item.stale = true,
+                    _ => {}
+                }
+            }
+            found.insert(key.clone(), item);
+        }
+    }
+    found
+}
+
+/// Standard base64 with padding, as meta commands take it for keys.
+pub fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits =
+            chunk.iter().fold(0u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let letter = LETTERS[(bits >> (18 - 6 * place)) as usize & 63];
+            out.push(if place <= chunk.len() { char::from(letter) } else { '=' });
+        }
+    }
+    out
+}
+
+/// Seconds by which two sites may disagree: each memcached counts whole seconds, late by up to one.
+const TTL_TOLERANCE: i64 = 2;

@@ -1,0 +1,42 @@
+//! Fleets of real processes: stock memcacheds, real sidecars, and cables between them that can be cut.
+//!
+//! ```text
+//!   Client ──► Sidecar a ──► Memcached a          Fleet = N such columns
+//!                 │  ▲
+//!               Cable Cable                       one for each direction of dialing
+//!                 ▼  │
+//!   Client ──► Sidecar b ──► Memcached b
+//! ```
+//!
+//! Everything is plain threads and blocking sockets: a test reads from top to bottom, and what is measured is the
+//! sidecar, not a runtime shared with it. Processes are started here and killed here, by process id, when their value
+//! is dropped; ports are picked free; files live in a temporary folder that is kept only when a test fails.
+//!
+//! Nothing sleeps to let something happen: [`eventually`] asks again until the condition holds or the deadline passes.
+//!
+//! This crate refuses to know the proxy's inside: it starts the binary and speaks to its sockets.
+
+#![allow(clippy::unwrap_used, reason = "a broken expectation of a test ends the test")]
+
+pub mod binary;
+pub mod cable;
+pub mod client;
+pub mod compare;
+pub mod fleet;
+pub mod http;
+pub mod memcached;
+pub mod ports;
+pub mod process;
+pub mod random;
+pub mod script;
+pub mod sidecar;
+pub mod wait;
+pub mod writer;
+
+pub use cable::{Cable, Direction};
+pub use client::Client;
+pub use fleet::{Fleet, Plan};
+pub use memcached::Memcached;
+pub use random::Rng;
+pub use sidecar::Sidecar;
+pub use wait::{eventually, seconds_from_env};

@@ -1,0 +1,91 @@
+//! A stock memcached.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Signal, getuid};
+
+use crate::client::Client;
+use crate::ports;
+use crate::process::{Folder, Process};
+use crate::wait::eventually;
+
+/// A real memcached process on a port or a unix socket of its own.
+#[derive(Debug)]
+pub struct Memcached {
+    name: String,
+    address: String,
+    args: Vec<String>,
+    folder: Folder,
+    process: Process,
+}
+
+impl Memcached {
+    /// On a free port, with `args` besides the port.
+    pub fn start(name: &str, folder: &Folder, args: &[&str]) -> Self {
+        Self::start_at(name, folder, args, ports::free_address())
+    }
+
+    /// On a unix socket in the folder.
+    pub fn start_unix(name: &str, folder: &Folder, args: &[&str]) -> Self {
+        let address = format!("unix:{}", folder.path().join(format!("{name}.socket")).display());
+        Self::start_at(name, folder, args, address)
+    }
+
+    fn start_at(name: &str, folder: &Folder, args: &[&str], address: String) -> Self {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let process = launch(name, folder, &args, &address);
+        Self { name: name.to_owned(), address, args, folder: folder.clone(), process }
+    }
+
+    /// `127.0.0.1:port` or `unix:/path`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn client(&self) -> Client {
+        Client::to(&self.address)
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Ends it at once; [`Memcached::restart`] brings it back, empty, on the same address.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.process = launch(&self.name, &self.folder, &self.args, &self.address);
+    }
+
+    /// Stops answering without closing anything.
+    pub fn hang(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.process.signal(Signal::CONT);
+    }
+}
+
+/// Starts and waits until it answers.
+fn launch(name: &str, folder: &Folder, args: &[String], address: &str) -> Process {
+    let mut command = Command::new("memcached");
+    match address.strip_prefix("unix:") {
+        Some(path) => command.args(["-s", path]),
+        None => command.args(["-l", "127.0.0.1", "-p", address.rsplit_once(':').unwrap().1]),
+    };
+    command.args(["-U", "0", "-t", "2"]);
+    if getuid().is_root() {
+        command.args(["-u", "root"]);
+    }
+    let mut process = Process::start(name, folder, command.args(args));
+    eventually(&format!("{name} answers on {address}"), Duration::from_secs(10), || {
+        assert!(process.ended().is_none(), "{name} ended: {}", process.log());
+        Client::connect(address).ok()?.try_ask("version").ok()
+    });
+    process
+}

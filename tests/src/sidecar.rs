@@ -1,0 +1,192 @@
+//! The sidecar under test: the real binary, built by cargo beside this test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::process::{Folder, Process};
+use crate::wait::eventually;
+use crate::{http, ports};
+
+/// Where a sidecar listens and what it is told: all that is needed to start it, and to start it again.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub site: String,
+    pub listen: String,
+    pub admin: String,
+    pub upstream: String,
+    pub peer_listen: Option<String>,
+    pub peers: Vec<String>,
+    pub extra: Vec<String>,
+}
+
+impl Settings {
+    /// In front of `upstream`, on free ports, without peers.
+    pub fn new(site: &str, upstream: &str) -> Self {
+        Self {
+            site: site.to_owned(),
+            listen: ports::free_address(),
+            admin: ports::free_address(),
+            upstream: upstream.to_owned(),
+            peer_listen: None,
+            peers: Vec::new(),
+            extra: Vec::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn with(mut self, extra: &[&str]) -> Self {
+        self.extra.extend(extra.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// The flags of `memcloud-proxy`, by the contract.
+    pub fn args(&self) -> Vec<String> {
+        let mut args = vec!["sidecar".to_owned()];
+        let mut flag = |name: &str, value: &str| args.extend([name.to_owned(), value.to_owned()]);
+        flag("--listen", &self.listen);
+        flag("--upstream", &self.upstream);
+        flag("--site", &self.site);
+        flag("--admin", &self.admin);
+        if let Some(address) = &self.peer_listen {
+            flag("--peer-listen", address);
+        }
+        for peer in &self.peers {
+            flag("--peer", peer);
+        }
+        args.extend(self.extra.iter().cloned());
+        args
+    }
+}
+
+/// A running sidecar.
+#[derive(Debug)]
+pub struct Sidecar {
+    settings: Settings,
+    folder: Folder,
+    process: Process,
+}
+
+impl Sidecar {
+    /// Starts it and waits until it is ready.
+    pub fn start(settings: Settings, folder: &Folder) -> Self {
+        let mut sidecar = Self::launch(settings, folder);
+        sidecar.wait_until_ready();
+        sidecar
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn launch(settings: Settings, folder: &Folder) -> Self {
+        let mut command = Command::new(binary());
+        let process =
+            Process::start(&format!("sidecar-{}", settings.site), folder, command.args(settings.args()));
+        Self { settings, folder: folder.clone(), process }
+    }
+
+    /// Waits until `/ready` says so and apps can connect.
+    pub fn wait_until_ready(&mut self) {
+        let what = format!("sidecar {} is ready", self.settings.site);
+        eventually(&what, Duration::from_secs(20), || {
+            if let Some(status) = self.process.ended() {
+                panic!("sidecar {} ended with {status}: {}", self.settings.site, self.process.log());
+            }
+            let ready = matches!(http::get(&self.settings.admin, "/ready"), Ok((200, _)));
+            (ready && Client::connect(&self.settings.listen).is_ok()).then_some(())
+        });
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Where apps connect.
+    pub fn address(&self) -> &str {
+        &self.settings.listen
+    }
+
+    pub fn client(&self) -> Client {
+        Client::to(&self.settings.listen)
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub fn process_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Ends it at once and starts it again with the same settings.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        let next = Self::start(self.settings.clone(), &self.folder);
+        self.process = next.process;
+    }
+
+    /// `/status`, or `Null` while it cannot be had.
+    pub fn status(&self) -> Value {
+        let answer = http::get(&self.settings.admin, "/status");
+        answer.ok().and_then(|(_, body)| serde_json::from_str(&body).ok()).unwrap_or_default()
+    }
+
+    pub fn in_sync(&self) -> bool {
+        self.status()["in_sync"].as_bool().unwrap_or(false)
+    }
+
+    /// The Prometheus text.
+    pub fn metrics(&self) -> String {
+        http::get(&self.settings.admin, "/metrics").map(|(_, body)| body).unwrap_or_default()
+    }
+
+    /// The sum of a metric's samples that carry all `labels`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        http::metric(&self.metrics(), name, labels)
+    }
+}
+
+/// The binary: `MEMCLOUD_PROXY` names one, else cargo's target folder that holds this test, built when it is not there
+/// or older than its sources (`cargo test -p memcloud-tests` builds this crate alone).
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(named) = std::env::var_os("MEMCLOUD_PROXY") {
+            return named.into();
+        }
+        let test = std::env::current_exe().expect("the path of this test");
+        let profile = test.parent().and_then(Path::parent).expect("a folder above deps/");
+        let binary = profile.join("memcloud-proxy");
+        if stale(&binary) {
+            build(profile);
+        }
+        binary
+    })
+}
+
+fn stale(binary: &Path) -> bool {
+    let Ok(built) = binary.metadata().and_then(|meta| meta.modified()) else { return true };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    ["proxy/src", "protocol/src"].iter().any(|sources| newest(&root.join(sources)) > Some(built))
+}
+
+fn newest(path: &Path) -> Option<SystemTime> {
+    let own = path.metadata().and_then(|meta| meta.modified()).ok();
+    let inside = path.read_dir().ok().into_iter().flatten().flatten().map(|entry| newest(&entry.path()));
+    inside.max().flatten().max(own)
+}
+
+fn build(profile: &Path) {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "-p", "memcloud-proxy", "--bin", "memcloud-proxy"]).stdin(Stdio::null());
+    match profile.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => {}
+        Some(name) => {
+            cargo.args(["--profile", name]);
+        }
+    }
+    cargo.env("CARGO_TARGET_DIR", profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    assert!(cargo.status().expect("cargo runs").success(), "the sidecar does not build");
+}
