@@ -1,5 +1,7 @@
 //! The sidecar.
+pub mod admin;
 pub mod backoff;
 pub mod config;
+pub mod logging;
 pub mod metrics;
 pub mod replication;

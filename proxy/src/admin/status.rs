@@ -1,0 +1,65 @@
+//! The JSON of `/status`. Names are fixed: people and checks are written against them.
+
+use serde::Serialize;
+
+/// This replica as it sees itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    pub site: String,
+    pub version: &'static str,
+    /// Every peer streams, all that was sent is acknowledged, nothing waits and no resync is owed, in both
+    /// directions as far as this proxy knows.
+    pub in_sync: bool,
+    pub upstream: UpstreamStatus,
+    pub peers: Vec<PeerStatus>,
+    /// Mutations that some peer missed and no resync has made good yet.
+    pub lost_unrepaired: u64,
+    pub sessions: u64,
+}
+
+/// The memcached behind this proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UpstreamStatus {
+    pub addr: String,
+    pub state: UpstreamState,
+    /// As it says itself; nothing before it has answered once.
+    pub version: Option<String>,
+}
+
+/// Whether memcached answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamState {
+    Connecting,
+    Up,
+    Down,
+}
+
+/// A peer, and how far it is behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PeerStatus {
+    /// Its name; nothing before it has said hello once.
+    pub site: Option<String>,
+    pub addr: String,
+    pub state: PeerState,
+    pub lag_ms: u64,
+    pub backlog_entries: u64,
+    pub backlog_bytes: u64,
+    /// Sent and not acknowledged yet.
+    pub unacknowledged: u64,
+    pub resyncs_full: u64,
+    pub resyncs_partial: u64,
+    /// Why the link is not streaming.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What the link to a peer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerState {
+    Connecting,
+    Streaming,
+    Resyncing,
+    Down,
+}
