@@ -1,8 +1,8 @@
 //! The program as a shell sees it: output, and the exit codes of the contract.
 
-use std::process::{Command, Output};
 #![allow(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
+use std::process::{Command, Output};
 
 fn run(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_memcloud-proxy"));
