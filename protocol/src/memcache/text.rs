@@ -24,10 +24,8 @@ mod tokens;
 
 use memchr::memchr;
 
-pub use command::{
-    ArithmeticVerb, Command, GatVerb, GetVerb, Keys, KeysIter, Meta, MetaFlags, MetaMode, MetaVerb, Request,
-    StoreVerb,
-};
+pub use command::{ArithmeticVerb, Command, GatVerb, GetVerb, Keys, KeysIter, Request, StoreVerb};
+pub use meta::{Meta, MetaFlags, MetaMode, MetaVerb};
 pub use odd::{Reach, Words};
 
 /// The longest line that memcached waits for the end of, other than a retrieval: bytes before its LF.

@@ -4,11 +4,12 @@
 //! `mn`: were it read as a command, there would be two `MN`; were the real `mn` taken for data, none. Without
 //! memcached at its usual place there is no judge, and the test says so.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command as Process, Stdio};
 use std::time::Duration;
 
+use memcloud_protocol::memcache::binary::{self, HEADER, Header, MAGIC_REQUEST, Opcode};
 use memcloud_protocol::memcache::reply::{Line, classify};
 use memcloud_protocol::memcache::text::{Command, Decoded, Framing, Request, decode};
 use proptest::prelude::*;
@@ -73,6 +74,56 @@ impl Drop for Memcached {
     }
 }
 
+/// What a packet and the noop behind it are answered with: opcode, status and opaque of each; the flag says that
+/// the connection was closed.
+fn ask_packets(server: &Memcached, bytes: &[u8]) -> (Vec<(u8, u16, u32)>, bool) {
+    let mut stream = UnixStream::connect(server.folder.path().join("socket")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answers = Vec::new();
+    let mut head = [0; HEADER];
+    loop {
+        match stream.read_exact(&mut head) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("no answer to the noop: {bytes:?}"),
+            Err(_) => return (answers, true),
+        }
+        let header = Header::read(&head).unwrap();
+        std::io::copy(&mut (&stream).take(u64::from(header.body_len)), &mut std::io::sink()).unwrap();
+        answers.push((header.opcode, header.status_or_vbucket, header.opaque));
+        if header.opaque == BARRIER {
+            return (answers, false);
+        }
+    }
+}
+
+fn packet(header: Header, behind: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    Header { magic: MAGIC_REQUEST, ..header }.write(&mut out);
+    out.extend_from_slice(behind);
+    out
+}
+
+/// A valid packet and its data are followed by the noop; behind an invalid one the connection is closed.
+fn check_packet(server: &Memcached, head: &[u8]) {
+    let binary::Decoded::Request(request) = binary::decode(head) else { panic!("{head:?}") };
+    let noop = packet(Header { opcode: 0x0a, opaque: BARRIER, ..Header::default() }, b"");
+    let data = vec![b'7'; usize::try_from(request.body).unwrap()];
+    let (answers, closed) = ask_packets(server, &[head, &data, &noop].concat());
+    assert_eq!(closed, !request.valid, "{head:?}: {answers:x?}");
+    let own: Vec<_> = answers.iter().filter(|answer| answer.2 != BARRIER).collect();
+    match (request.quiet, request.valid) {
+        (_, false) => assert!(matches!(own[..], [(_, 0x04 | 0x81, _)]), "{head:?}: {own:x?}"),
+        (None, true) if request.opcode == Opcode::Stat => {}
+        (None, true) => assert_eq!(own.len(), 1, "{head:?}"),
+        (Some(_), true) => {
+            assert!(own.iter().all(|answer| !request.opcode.quiet_hides(answer.1)), "{head:?}: {own:x?}");
+        }
+    }
+}
+
+const BARRIER: u32 = 0x0b0a_0908;
+
 fn with_data(line: &[u8], body: u64) -> Vec<u8> {
     let data: &[u8] = match body {
         0 => b"",
@@ -133,6 +184,30 @@ fn memcached_frames_lines_as_the_decoder_does() {
     runner
         .run(&lines, |line| {
             check(&server, &framing, &line);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn memcached_frames_packets_as_the_decoder_does() {
+    let Some(server) = Memcached::start() else { return };
+    // quit closes whatever else is right.
+    let opcode = (0u8..0x40).prop_filter("quit", |opcode| !matches!(opcode, 0x07 | 0x17));
+    let extras = prop_oneof![Just(0), Just(4), Just(8), Just(20), 0usize..23];
+    let key = prop_oneof![2 => Just(0), 8 => 1usize..4, 1 => Just(250), 1 => Just(251)];
+    let value = prop_oneof![Just(0), 1u32..40];
+    let cas = prop_oneof![4 => Just(0), 1 => 1u64..20];
+    let packets = (opcode, extras, key, value, cas).prop_map(|(opcode, extras, key, value, cas)| {
+        let (extras_len, key_len) = (extras as u8, key as u16);
+        let body_len = u32::from(extras_len) + u32::from(key_len) + value;
+        let header = Header { opcode, key_len, extras_len, body_len, opaque: 1, cas, ..Header::default() };
+        packet(header, &[vec![0; extras], vec![b'k'; key]].concat())
+    });
+    let mut runner = TestRunner::new(Config { cases: 2000, failure_persistence: None, ..Config::default() });
+    runner
+        .run(&packets, |head| {
+            check_packet(&server, &head);
             Ok(())
         })
         .unwrap();

@@ -1,8 +1,7 @@
 //! The line before a value, in both text dialects, and the way from one to the other.
 
-use super::{Line, classify, meta_flags};
-use crate::memcache::key;
 use crate::memcache::number::{parse_u32, parse_u64, write_u64};
+use crate::memcache::text::MetaFlags;
 
 /// `VALUE <key> <flags> <len> [<cas>]`, as `get`, `gets`, `gat` and `gats` answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,23 +54,32 @@ pub struct Malformed {
 /// `VALUE foo 7 5` or, with the cas token, `VALUE foo 7 5 9`. Appends the line with its CR LF and returns the
 /// length of the value.
 pub fn write_value_line(va_line: &[u8], with_cas: bool, out: &mut Vec<u8>) -> Result<u64, Malformed> {
-    let line = value_line(va_line, with_cas).ok_or(Malformed { len: va_line.len() })?;
-    line.write(out);
-    Ok(line.len)
+    let (len, tokens) = value_tokens(va_line, with_cas).ok_or(Malformed { len: va_line.len() })?;
+    out.extend_from_slice(b"VALUE");
+    for token in tokens.into_iter().flatten() {
+        out.push(b' ');
+        out.extend_from_slice(token);
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(len)
 }
 
-fn value_line(va_line: &[u8], with_cas: bool) -> Option<ValueLine<'_>> {
-    let Line::Va { len } = classify(va_line) else { return None };
-    let (mut found_key, mut flags, mut cas) = (None, None, None);
-    for (letter, token) in meta_flags(va_line) {
+/// The length, and the tokens of the classic line in its order. They are copied as text: this runs once a hit.
+fn value_tokens(va_line: &[u8], with_cas: bool) -> Option<(u64, [Option<&[u8]>; 4])> {
+    let rest = va_line.strip_prefix(b"VA ")?;
+    let len_end = rest.iter().position(|&byte| byte == b' ')?;
+    let len = parse_u64(&rest[..len_end])?;
+    let (mut key, mut flags, mut cas) = (None, None, None);
+    for (letter, token) in (MetaFlags { text: &rest[len_end + 1..] }) {
         match letter {
-            b'k' => found_key = Some(token),
-            b'f' => flags = Some(parse_u32(token)?),
-            b'c' => cas = Some(parse_u64(token)?),
+            b'k' => key = Some(token).filter(|key| !key.is_empty()),
+            b'f' => flags = Some(token).filter(|flags| parse_u32(flags).is_some()),
+            b'c' => cas = Some(token).filter(|cas| parse_u64(cas).is_some()),
+            // The key is base64, which no classic answer can say.
             b'b' => return None,
             _ => {}
         }
     }
     let cas = if with_cas { Some(cas?) } else { None };
-    Some(ValueLine { key: found_key.filter(|key| key::is_valid(key))?, flags: flags?, len, cas })
+    Some((len, [Some(key?), Some(flags?), Some(&rest[..len_end]), cas]))
 }

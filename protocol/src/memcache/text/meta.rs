@@ -1,101 +1,161 @@
-//! Meta commands, plainly valid ones.
+//! Meta commands as values: a key and an ordered set of flags.
 
-use super::tokens::Tokens;
-use super::{Command, Meta, MetaMode, MetaVerb, Plain, VALUE_LEN_MAX};
+mod parse;
+
+use std::borrow::Cow;
+
 use crate::memcache::key::base64;
-use crate::memcache::number::{parse_i32, parse_u32, parse_u64};
+use crate::memcache::reply::Line;
 
-/// The most tokens of a meta line, command and key included: 1.6.18 counts the end of the line as one of 20.
-pub(super) const TOKENS_MAX: usize = 19;
+pub(super) use parse::{TOKENS_MAX, parse};
 
-pub(super) fn parse(verb: MetaVerb, text: &[u8]) -> Option<Plain<'_>> {
-    let mut tokens = Tokens::behind(text, 2);
-    let key = tokens.key()?;
-    let mut count = 2;
-    let mut body = 0;
-    if verb == MetaVerb::Set {
-        body = parse_u64(tokens.word()?).filter(|&len| len <= VALUE_LEN_MAX)? + 2;
-        count = 3;
+/// A plainly valid meta command: its flags are known, none stands twice, their tokens are what they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta<'a> {
+    /// Which command.
+    pub verb: MetaVerb,
+    /// As on the wire; see [`Meta::decoded_key`].
+    pub key: &'a [u8],
+    pub(super) flags: &'a [u8],
+    /// One bit a letter.
+    pub(super) seen: u64,
+}
+
+impl<'a> Meta<'a> {
+    /// Letter and token of every flag, in the order of the request.
+    pub fn flags(&self) -> MetaFlags<'a> {
+        MetaFlags { text: self.flags }
     }
-    let flags = tokens.rest();
-    let (mut seen, mut quiet) = (0u64, (0, 0));
-    while !tokens.is_empty() {
-        let from = tokens.blank();
-        let (&letter, token) = tokens.word()?.split_first()?;
-        count += 1;
-        if count > TOKENS_MAX || seen & bit(letter) != 0 || !shape(verb, letter)?.fits(token) {
+
+    /// Whether a flag stands there.
+    pub fn has(&self, letter: u8) -> bool {
+        self.seen & bit(letter) != 0
+    }
+
+    /// The token of a flag that stands there; empty for a flag without one.
+    pub fn token(&self, letter: u8) -> Option<&'a [u8]> {
+        if !self.has(letter) {
             return None;
         }
-        seen |= bit(letter);
-        if letter == b'q' {
-            quiet = (from, tokens.blank());
+        self.flags().find(|&(found, _)| found == letter).map(|(_, token)| token)
+    }
+
+    /// Whether the key is base64 on the wire.
+    pub fn is_base64(&self) -> bool {
+        self.has(b'b')
+    }
+
+    /// The item's own name. Allocates for a base64 key only.
+    pub fn decoded_key(&self) -> Cow<'a, [u8]> {
+        if self.is_base64() {
+            base64::decode(self.key).map_or(Cow::Borrowed(self.key), Cow::Owned)
+        } else {
+            Cow::Borrowed(self.key)
         }
     }
-    if seen & bit(b'b') != 0 && !base64::is_valid(key) {
-        return None;
+
+    /// What flag M asks for, or the verb's own mode without it. Nothing for verbs that have no modes.
+    pub fn mode(&self) -> Option<MetaMode> {
+        let letter = self.token(b'M').and_then(|token| token.first().copied());
+        match self.verb {
+            MetaVerb::Set => MetaMode::of_set(letter.unwrap_or(b'S')),
+            MetaVerb::Arithmetic => MetaMode::of_arithmetic(letter.unwrap_or(b'I')),
+            MetaVerb::Get | MetaVerb::Delete | MetaVerb::Debug => None,
+        }
     }
-    Some(Plain { body, quiet, command: Command::Meta(Meta { verb, key, flags, seen }) })
+}
+
+/// Which meta command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MetaVerb {
+    /// `mg`
+    Get,
+    /// `ms`
+    Set,
+    /// `md`
+    Delete,
+    /// `ma`
+    Arithmetic,
+    /// `me`
+    Debug,
+}
+
+impl MetaVerb {
+    /// Whether flag q keeps memcached from sending this answer. Errors are always sent.
+    pub fn quiet_hides(self, answer: &Line<'_>) -> bool {
+        match self {
+            Self::Get => matches!(answer, Line::En),
+            Self::Set => matches!(answer, Line::Hd),
+            Self::Delete => matches!(answer, Line::Hd),
+            Self::Arithmetic => matches!(answer, Line::Hd | Line::Va { .. }),
+            Self::Debug => false,
+        }
+    }
+}
+
+/// What flag M asks `ms` or `ma` for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "memcached's own names")]
+pub enum MetaMode {
+    Set,
+    Add,
+    Append,
+    Prepend,
+    Replace,
+    Incr,
+    Decr,
+}
+
+impl MetaMode {
+    fn of_set(letter: u8) -> Option<Self> {
+        Some(match letter {
+            b'S' | b's' => Self::Set,
+            b'E' | b'e' => Self::Add,
+            b'A' | b'a' => Self::Append,
+            b'P' | b'p' => Self::Prepend,
+            b'R' | b'r' => Self::Replace,
+            _ => return None,
+        })
+    }
+
+    fn of_arithmetic(letter: u8) -> Option<Self> {
+        Some(match letter {
+            b'I' | b'i' | b'+' => Self::Incr,
+            b'D' | b'd' | b'-' => Self::Decr,
+            _ => return None,
+        })
+    }
+}
+
+/// See [`Meta::flags`].
+#[derive(Clone, Debug)]
+pub struct MetaFlags<'a> {
+    pub(in crate::memcache) text: &'a [u8],
+}
+
+impl<'a> Iterator for MetaFlags<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+        loop {
+            // Tokens are short: a loop beats the search's call.
+            let end = self.text.iter().position(|&byte| byte == b' ').unwrap_or(self.text.len());
+            let (flag, rest) = self.text.split_at(end);
+            self.text = rest.get(1..).unwrap_or_default();
+            match flag {
+                [letter, token @ ..] => return Some((*letter, token)),
+                [] if rest.is_empty() => return None,
+                [] => {}
+            }
+        }
+    }
 }
 
 /// The place of a letter in [`Meta`]'s set; nothing for what is no letter.
-pub(super) fn bit(letter: u8) -> u64 {
+fn bit(letter: u8) -> u64 {
     match letter {
         b'a'..=b'z' => 1 << (letter - b'a'),
         b'A'..=b'Z' => 1 << (letter - b'A' + 26),
         _ => 0,
     }
-}
-
-/// What the token of a flag has to look like.
-#[derive(Clone, Copy)]
-enum Shape {
-    /// There is none.
-    Bare,
-    /// Seconds, which may be negative.
-    Ttl,
-    U32,
-    U64,
-    SetMode,
-    ArithmeticMode,
-    /// Reflected: at most 32 bytes with its letter.
-    Opaque,
-    /// Not looked at.
-    Free,
-}
-
-impl Shape {
-    fn fits(self, token: &[u8]) -> bool {
-        match self {
-            Self::Bare => token.is_empty(),
-            Self::Ttl => parse_i32(token).is_some(),
-            Self::U32 => parse_u32(token).is_some(),
-            Self::U64 => parse_u64(token).is_some(),
-            Self::SetMode => matches!(token, [letter] if MetaMode::of_set(*letter).is_some()),
-            Self::ArithmeticMode => matches!(token, [letter] if MetaMode::of_arithmetic(*letter).is_some()),
-            Self::Opaque => token.len() < 32,
-            Self::Free => true,
-        }
-    }
-}
-
-/// The flags of each verb, as 1.6.45 knows them; nothing for one it does not document.
-fn shape(verb: MetaVerb, letter: u8) -> Option<Shape> {
-    use MetaVerb::{Arithmetic, Debug, Delete, Get, Set};
-    Some(match (letter, verb) {
-        (b'b', _) => Shape::Bare,
-        (_, Debug) => return None,
-        (b'k' | b'q', _) => Shape::Bare,
-        (b'O', _) => Shape::Opaque,
-        (b'P' | b'L', _) => Shape::Free,
-        (b'c' | b'f' | b'h' | b'l' | b's' | b't' | b'u' | b'v', Get) => Shape::Bare,
-        (b'c' | b's' | b'I', Set) | (b'I' | b'x', Delete) | (b'c' | b't' | b'v', Arithmetic) => Shape::Bare,
-        (b'C' | b'E', _) => Shape::U64,
-        (b'D' | b'J', Arithmetic) => Shape::U64,
-        (b'F', Set) => Shape::U32,
-        (b'T', _) => Shape::Ttl,
-        (b'N', Get | Set | Arithmetic) | (b'R', Get) => Shape::Ttl,
-        (b'M', Set) => Shape::SetMode,
-        (b'M', Arithmetic) => Shape::ArithmeticMode,
-        _ => return None,
-    })
 }
