@@ -35,9 +35,9 @@ impl Clock {
         Version::new(self.last, self.origin)
     }
 
-    /// The newest time given or seen, above every version that carries it.
-    pub(super) fn reading(&self) -> Version {
-        Version::new(self.last + 1, Origin::default())
+    /// The newest time given or seen, as our own.
+    pub fn latest(&self) -> Version {
+        Version::new(self.last, self.origin)
     }
 
     /// Takes note of a version from elsewhere, so that later stamps are greater.

@@ -106,7 +106,7 @@ impl<W> Replica<W> {
     /// A link from the peer is up; `run` is the run id of its hello. Whatever came on an older link must be
     /// processed or abandoned before.
     pub fn inbound_connected(&mut self, from: PeerId, run: u64) {
-        let floor = self.clock.reading();
+        let floor = self.clock.latest();
         let peer = &mut self.peers[from.0];
         peer.inbound = true;
         peer.owes = None;

@@ -27,6 +27,11 @@ impl<W> Replica<W> {
         own.max(self.last_flush)
     }
 
+    /// The newest version seen anywhere, as if it were stamped here.
+    pub fn latest(&self) -> Version {
+        self.clock.latest()
+    }
+
     /// What can be told about the site.
     pub fn counters(&self) -> Counters {
         Counters {
