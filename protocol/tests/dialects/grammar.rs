@@ -144,4 +144,4 @@ const MG: &[&str] =
     &["c", "f", "h", "l", "s", "t", "u", "v", "k", "q", "O1", "Pany", "L1", "N30", "R30", "T60"];
 const MS: &[&str] = &["c", "k", "q", "O1", "Pany", "L1", "C5", "F7", "I", "MS", "T-1"];
 const MD: &[&str] = &["k", "q", "O1", "Pany", "L1", "C5", "I", "T30"];
-const MA: &[&str] = &["t", "c", "v", "k", "q", "O1", "Pany", "L1", "C5", "N0", "J1", "D2", "M-", "T9"];
+const MA: &[&str] = &["t", "c", "v", "k", "q", "O1", "Pany", "L1", "C5", "J1", "D2", "M-", "T9"];

@@ -109,19 +109,19 @@ pub enum MetaMode {
 impl MetaMode {
     fn of_set(letter: u8) -> Option<Self> {
         Some(match letter {
-            b'S' | b's' => Self::Set,
-            b'E' | b'e' => Self::Add,
-            b'A' | b'a' => Self::Append,
-            b'P' | b'p' => Self::Prepend,
-            b'R' | b'r' => Self::Replace,
+            b'S' => Self::Set,
+            b'E' => Self::Add,
+            b'A' => Self::Append,
+            b'P' => Self::Prepend,
+            b'R' => Self::Replace,
             _ => return None,
         })
     }
 
     fn of_arithmetic(letter: u8) -> Option<Self> {
         Some(match letter {
-            b'I' | b'i' | b'+' => Self::Incr,
-            b'D' | b'd' | b'-' => Self::Decr,
+            b'I' | b'+' => Self::Incr,
+            b'D' | b'-' => Self::Decr,
             _ => return None,
         })
     }

@@ -35,6 +35,11 @@ pub(in crate::memcache::text) fn parse(verb: MetaVerb, text: &[u8]) -> Option<Pl
     if seen & bit(b'b') != 0 && !base64::is_valid(key) {
         return None;
     }
+    // A quiet `ma` that creates the item is answered all the same, one that finds it is not; the loud answer is
+    // alike for both. Cutting q out would lose which it was.
+    if verb == MetaVerb::Arithmetic && seen & bit(b'q') != 0 && seen & bit(b'N') != 0 {
+        return None;
+    }
     Some(Plain { body, quiet, command: Command::Meta(Meta { verb, key, flags, seen }) })
 }
 
