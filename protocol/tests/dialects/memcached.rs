@@ -10,8 +10,9 @@ use std::process::{Child, Command as Process, Stdio};
 use std::time::Duration;
 
 use memcloud_protocol::memcache::binary::{self, HEADER, Header, MAGIC_REQUEST, Opcode};
+use memcloud_protocol::memcache::encode::{self, MetaRequest};
 use memcloud_protocol::memcache::reply::{Line, classify};
-use memcloud_protocol::memcache::text::{Command, Decoded, Framing, Request, decode};
+use memcloud_protocol::memcache::text::{Command, Decoded, Framing, Reach, Request, decode};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -154,20 +155,45 @@ fn check(server: &Memcached, framing: &Framing, line: &[u8]) {
     }
 }
 
-/// A plainly valid line has exactly one answer, once its quiet token is cut out.
+/// A plainly valid line has exactly one answer once its quiet token is cut out, and with the token that very
+/// answer or none, as foretold.
 fn check_answers(server: &Memcached, request: &Request<'_>, found: usize) {
     let name = String::from_utf8_lossy(request.line);
-    match (&request.command, &request.quiet) {
-        (Command::Odd, _) => {}
-        (_, None) => assert_eq!(found, 1, "{name:?}"),
-        (command, Some(_)) => {
-            let most = if matches!(command, Command::Meta(_)) { 1 } else { 0 };
-            assert!(found <= most, "{name:?}: {found}");
+    match request.command {
+        Command::Odd => {}
+        _ if request.quiet.is_none() => assert_eq!(found, 1, "{name:?}"),
+        command => {
             let (first, second) = request.loud();
-            let lines = server.ask(&with_data(&[first, second].concat(), request.body));
-            assert_eq!(answers(&lines), 1, "{name:?} made loud: {lines:?}");
+            for present in [false, true] {
+                let before = prelude(request, present);
+                let answers = |line: &[u8]| {
+                    let lines = server.ask(&[&before[..], &with_data(line, request.body)].concat());
+                    lines.split(|line| line == b"MN").nth(1).unwrap().to_vec()
+                };
+                let (quiet, loud) = (answers(request.line), answers(&[first, second].concat()));
+                assert_eq!(loud.len(), 1, "{name:?} made loud: {loud:?}");
+                let hidden = match command {
+                    Command::Meta(meta) => meta.verb.quiet_hides(&classify(&loud[0])),
+                    _ => true,
+                };
+                assert_eq!(quiet.len(), usize::from(!hidden), "{name:?} after {loud:?}: {quiet:?}");
+            }
         }
     }
+}
+
+/// Brings about that the line's key is there, or is not, and ends in a barrier.
+fn prelude(request: &Request<'_>, present: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    if let Reach::Key(key) = request.reach() {
+        MetaRequest::delete(&key, &mut out).unwrap().flag(b'q').finish();
+        if present {
+            MetaRequest::set(&key, 1, &mut out).unwrap().flag(b'q').finish();
+            encode::value(b"5", &mut out);
+        }
+    }
+    out.extend_from_slice(encode::META_NOOP);
+    out
 }
 
 fn is_noop(line: &[u8]) -> bool {
