@@ -119,6 +119,12 @@ BINARY = {
 }
 
 
+# What a server makes of these depends on how many bytes it reads at once; told only whole and with nothing behind.
+WHOLE = {"text: long line without end"}
+# The server closes with bytes unread, and whether its last answer outruns the reset is chance where it comes in pieces.
+NEVER_IN_PIECES = WHOLE | {"binary: unknown opcode with body"}
+
+
 def connect(address):
     if address.startswith("unix:"):
         sock = socket.socket(socket.AF_UNIX)
@@ -205,16 +211,29 @@ def compare(server, relayed, version):
     for dialect, cases, sentinel, end in (("text", TEXT, SENTINEL, ends_text),
                                           ("binary", BINARY, NOOP, b"\x81" + NOOP[1:])):
         for name, request in cases.items():
-            for pieces in (False, True):
+            label = f"{dialect}: {name}"
+            whole = label in WHOLE
+            for pieces in (False,) if label in NEVER_IN_PIECES else (False, True):
                 answers = []
                 for address in (server, relayed):
                     reset(address)
-                    answers.append(exchange(address, request + sentinel, lambda answer: answer.endswith(end), pieces))
-                label = f"{dialect}: {name}{', in pieces' if pieces else ''}"
-                yield label, None if answers[0] == answers[1] else f"direct {short(answers[0])}, relayed {short(answers[1])}"
+                    answer, ending = exchange(address, request + (b"" if whole else sentinel),
+                                              lambda answer: answer.endswith(end), pieces)
+                    answers.append((masked(answer), ending))
+                yield label + ", in pieces" * pieces, None if answers[0] == answers[1] else f"direct {short(answers[0])}, relayed {short(answers[1])}"
     neighbour.done.set()
     neighbour.join()
     yield "the neighbour's session", neighbour.complaint
+
+
+def masked(answer):
+    """Binary answers without their cas: every server counts its own."""
+    out, at = b"", 0
+    while answer[at:at + 1] == b"\x81" and len(answer) >= at + 24:
+        length = 24 + int.from_bytes(answer[at + 8:at + 12], "big")
+        out += answer[at:at + 16] + bytes(8) + answer[at + 24:at + length]
+        at += length
+    return out + answer[at:]
 
 
 def short(answer):

@@ -1,4 +1,4 @@
-"""memcached's own test suite (t/*.t of Debian's source package), its servers reached through a relay.
+"""memcached's own test suite (t/*.t and testapp of Debian's source package), its servers reached through a relay.
 
 Each file runs for each kind of relay in one pool of workers: most of the time the tests sleep. Through a sidecar
 a file has to do as well as `t-socat.txt` says of a plain TCP relay; `t-shared.txt` lists what may differ with
@@ -6,6 +6,7 @@ shared upstream connections, and why. A file that fails in the crowd gets a seco
 tests watch the clock; the report says so.
 """
 
+import collections
 import concurrent.futures
 import glob
 import os
@@ -31,6 +32,9 @@ LEFT_OUT = {
 }
 
 
+Outcome = collections.namedtuple("Outcome", "result accepted note seconds log")
+
+
 def read_list(name):
     """`FILE WHAT  # reason`: WHAT is `*` for the whole file or the numbers of assertions that may fail."""
     allowed = {}
@@ -49,6 +53,8 @@ def read_list(name):
 def files(tree, only=()):
     names = [os.path.basename(path)[:-2] for path in glob.glob(os.path.join(tree, "t", "*.t"))]
     names = [name for name in names if name not in LEFT_OUT and (not only or name in only)]
+    if not only or "testapp" in only:
+        names.append("testapp")
     return sorted(names, key=lambda name: (SLOW.index(name) if name in SLOW else len(SLOW), name))
 
 
@@ -59,7 +65,7 @@ def run_file(tree, name, kind, state, proxy):
                SUITES_RUNNER=str(os.getpid()), SUITES_SERVER=os.path.join(tree, "memcached-debug.real"), TMPDIR=folder)
     begun = time.monotonic()
     with tempfile.TemporaryFile("w+", errors="replace") as log:
-        test = subprocess.Popen(["perl", f"t/{name}.t"], cwd=tree, env=env, stdin=subprocess.DEVNULL,
+        test = subprocess.Popen(["./testapp"] if name == "testapp" else ["perl", f"t/{name}.t"], cwd=tree, env=env, stdin=subprocess.DEVNULL,
                                 stdout=log, stderr=log, start_new_session=True)
         try:
             test.wait(SECONDS)
@@ -85,7 +91,7 @@ def acceptable(result, file, allowed):
 
 
 def run(tree, kinds, state, proxy, jobs, only=(), say=print):
-    """Run all files for all kinds. Returns {(kind, file): (Result, accepted, note)}."""
+    """Run all files for all kinds. Returns {(kind, file): Outcome}."""
     socat = read_list("t-socat.txt")
     shared = {**socat, **read_list("t-shared.txt")}
     outcome = {}
@@ -96,9 +102,10 @@ def run(tree, kinds, state, proxy, jobs, only=(), say=print):
     def judge(kind, name, result, output, seconds, note):
         allowed = {} if kind == "direct" else shared if kind.startswith("shared") else socat
         fine = acceptable(result, name, allowed)
-        outcome[kind, name] = (result, fine, note, seconds)
-        with open(os.path.join(state, f"{name}.{kind}.log"), "w") as log:
+        path = os.path.join(state, f"{name}.{kind}.log")
+        with open(path, "w") as log:
             log.write(output)
+        outcome[kind, name] = Outcome(result, fine, note, seconds, path)
         return fine
 
     again = []
@@ -109,6 +116,6 @@ def run(tree, kinds, state, proxy, jobs, only=(), say=print):
             if not judge(kind, name, result, output, seconds, ""):
                 again.append((kind, name))
     for kind, name in again:
-        say(f"  {kind:15} {name}: {outcome[kind, name][0]}; once more, alone")
+        say(f"  {kind:15} {name}: {outcome[kind, name].result}; once more, alone")
         judge(*one(kind, name), "second try, alone")
     return outcome
