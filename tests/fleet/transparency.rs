@@ -124,13 +124,8 @@ fn check<Keep>(name: &str, front: impl Fn() -> (String, Keep)) {
 }
 
 fn scenes() -> Vec<Scene> {
-    let dialects = [
-        script::classic::scenes(),
-        script::meta::scenes(),
-        script::binary::scenes(),
-        script::admin::scenes(),
-    ];
-    dialects.concat()
+    let dialects = [script::classic::scenes(), script::meta::scenes(), script::binary::scenes()];
+    [script::admin::first(), dialects.concat(), script::admin::last()].concat()
 }
 
 fn fits(scene: &Scene, pace: Pace) -> bool {

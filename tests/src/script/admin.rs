@@ -2,23 +2,29 @@
 
 use super::{Paces, Scene};
 
-pub fn scenes() -> Vec<Scene> {
+/// To be played first: dumps and item statistics depend on what a server has held before.
+pub fn first() -> Vec<Scene> {
     vec![
-        Scene::text("stats", Paces::All, STATS),
-        Scene::text("tuning", Paces::All, TUNING),
         Scene::text(
             "dump",
             Paces::Stepwise,
             "set only 0 0 4|item\nget only\n@until-END lru_crawler metadump hash",
         ),
         Scene::text("dump of a class", Paces::Stepwise, "@until-END lru_crawler metadump 1"),
+        Scene::text("stats", Paces::All, STATS),
+    ]
+}
+
+/// To be played last: they change the server.
+pub fn last() -> Vec<Scene> {
+    vec![
+        Scene::text("tuning", Paces::All, TUNING),
         Scene::text("refused shutdown", Paces::All, "shutdown\nshutdown graceful\nshutdown x\nversion"),
         Scene::text("watch refused", Paces::All, "watch nothing\nversion"),
     ]
 }
 
 const STATS: &str = r"
-    flush_all
     set counted 0 0 1|x
     get counted
     stats settings
