@@ -42,7 +42,10 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(100));
         for bound in [10, 20, 40, 80, 100, 100] {
             let delay = backoff.next_delay();
-            assert!(delay <= Duration::from_millis(bound) && delay >= Duration::from_millis(bound / 2), "{delay:?}");
+            assert!(
+                delay <= Duration::from_millis(bound) && delay >= Duration::from_millis(bound / 2),
+                "{delay:?}"
+            );
         }
         backoff.reset();
         assert!(backoff.next_delay() <= Duration::from_millis(10));

@@ -43,6 +43,7 @@
 //! * A mutation refused because of its clock (`skewed`) is not repaired by itself.
 
 mod clock;
+pub(crate) mod effect;
 mod flush;
 mod forget;
 mod gate;

@@ -26,6 +26,8 @@ pub enum Outcome {
     Key(Slot, Effect),
     /// Of a flush of everything: whether it took place.
     Flush(bool),
+    /// memcached will flush at this time.
+    Scheduled(u64),
 }
 
 /// Answer to a request for a gate.
@@ -83,7 +85,11 @@ impl Shared {
         self.granted_or_wait(granted.then_some(Slot::FLUSH), receiver)
     }
 
-    fn granted_or_wait(self: &Arc<Self>, slot: Option<Slot>, receiver: Option<oneshot::Receiver<Slot>>) -> Begin {
+    fn granted_or_wait(
+        self: &Arc<Self>,
+        slot: Option<Slot>,
+        receiver: Option<oneshot::Receiver<Slot>>,
+    ) -> Begin {
         match (slot, receiver) {
             (Some(slot), _) => Begin::Granted(slot),
             (None, Some(receiver)) => Begin::Waiting(self.wait(receiver)),
@@ -104,6 +110,7 @@ impl Shared {
                 owed |= match outcome {
                     Outcome::Key(slot, effect) => replica.complete(slot, effect, now_ms, woken),
                     Outcome::Flush(flushed) => replica.complete_flush(flushed, now_ms, woken),
+                    Outcome::Scheduled(at_ms) => replica.schedule_flush(at_ms, now_ms),
                 };
             }
             owed
@@ -118,6 +125,16 @@ impl Shared {
         for notify in &self.owed {
             notify.notify_one();
         }
+    }
+
+    /// Marks a key as changed, after the fact and without having held its gate: it is read again and sent as it is
+    /// by then. Sound because what is sent is read later than the change and stamped later than all else known.
+    pub async fn mark(self: Arc<Self>, key: Box<[u8]>, effect: Effect) {
+        let slot = match self.begin(&key, next_lane()) {
+            Begin::Granted(slot) => slot,
+            Begin::Waiting(wait) => wait.await,
+        };
+        self.complete(vec![Outcome::Key(slot, effect)], wall_clock_ms());
     }
 
     /// Waits until something may be owed to `peer`.

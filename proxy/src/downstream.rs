@@ -1,0 +1,318 @@
+//! The app's end of a session: its socket, the answers on their way to it, and how many are still owed.
+//!
+//! Promises that answers leave in the order in which they are given to it, that a batch of them costs one
+//! system call, and that an idle app holds no buffer. Refuses to know what a request is.
+//!
+//! The upstream connection writes here directly, from its own task: an answer does not have to wake the task of
+//! the session to reach the app. Only when the socket is full does the session's task take over.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context as TaskContext, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::net::Stream;
+use crate::worker::Context;
+
+/// The app's side of one session.
+pub(crate) struct Downstream {
+    context: Rc<Context>,
+    stream: RefCell<Stream>,
+    out: RefCell<Out>,
+    in_flight: Cell<u32>,
+    reply_peak: Cell<u32>,
+    reply_bytes: Cell<u32>,
+    touched: Cell<bool>,
+    end: Cell<Option<End>>,
+    awaiting: Cell<Awaiting>,
+    waker: RefCell<Option<Waker>>,
+    reader: RefCell<Option<Waker>>,
+}
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Everything given was to be delivered first.
+    AfterFlush,
+    /// The socket is broken, or an answer was cut in the middle.
+    Now,
+}
+
+/// What the session's task sleeps for, besides its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaiting {
+    /// Nothing of this side.
+    Nothing,
+    /// Room for more requests in flight.
+    Room,
+    /// That no answer is owed any more.
+    Idle,
+}
+
+#[derive(Default)]
+struct Out {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Out {
+    fn waiting(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+}
+
+impl Downstream {
+    pub(crate) fn new(context: Rc<Context>, stream: Stream) -> Self {
+        Self {
+            context,
+            stream: RefCell::new(stream),
+            out: RefCell::default(),
+            in_flight: Cell::new(0),
+            reply_peak: Cell::new(REPLY_ESTIMATE_AT_START),
+            reply_bytes: Cell::new(0),
+            touched: Cell::new(false),
+            end: Cell::new(None),
+            awaiting: Cell::new(Awaiting::Nothing),
+            waker: RefCell::new(None),
+            reader: RefCell::new(None),
+        }
+    }
+
+    // ---- the upstream's side
+
+    /// Takes a piece of an answer. It leaves with [`Downstream::flush`].
+    pub(crate) fn deliver(&self, piece: &[u8]) {
+        if self.end.get() == Some(End::Now) {
+            return;
+        }
+        self.reply_bytes
+            .set(self.reply_bytes.get().saturating_add(u32::try_from(piece.len()).unwrap_or(u32::MAX)));
+        let mut out = self.out.borrow_mut();
+        let mut rest = piece;
+        if piece.len() >= WRITE_THROUGH_BYTES && out.waiting().is_empty() {
+            rest = &piece[self.write_now(piece)..];
+        }
+        if rest.is_empty() {
+            return;
+        }
+        if out.bytes.capacity() == 0 {
+            out.bytes = self.context.buffers.take();
+        }
+        out.bytes.extend_from_slice(rest);
+        if out.waiting().len() > OUT_BYTES_MAX {
+            drop(out);
+            self.context.counters.slow_reader_closed();
+            self.abort();
+        }
+    }
+
+    /// Takes a piece of an answer that is written in place.
+    pub(crate) fn deliver_with<R>(&self, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        let mut out = self.out.borrow_mut();
+        if out.bytes.capacity() == 0 {
+            out.bytes = self.context.buffers.take();
+        }
+        write(&mut out.bytes)
+    }
+
+    /// memcached has taken what it was sent.
+    pub(crate) fn upstream_drained(&self) {
+        self.wake();
+    }
+
+    /// An answer is complete.
+    pub(crate) fn replied(&self) {
+        let size = self.reply_bytes.replace(0);
+        let peak = self.reply_peak.get();
+        // Rises at once, forgets slowly.
+        self.reply_peak.set(size.max(peak - peak / 16).max(REPLY_ESTIMATE_MIN));
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+    }
+
+    /// Marks that a batch has given something; true the first time since the last flush.
+    pub(crate) fn touch(&self) -> bool {
+        !self.touched.replace(true)
+    }
+
+    /// Sends what a batch has gathered, and wakes the session's task if that can go on now.
+    pub(crate) fn flush(&self) {
+        self.touched.set(false);
+        let mut out = self.out.borrow_mut();
+        if !out.waiting().is_empty() {
+            let sent = self.write_now(out.waiting());
+            out.sent += sent;
+        }
+        let blocked = !out.waiting().is_empty();
+        if !blocked {
+            self.recycle(&mut out);
+        }
+        drop(out);
+        if blocked || self.end.get().is_some() || self.may_go_on() {
+            self.wake();
+        }
+    }
+
+    /// Ends the session once all that was given has left.
+    pub(crate) fn finish(&self) {
+        if self.end.get().is_none() {
+            self.end.set(Some(End::AfterFlush));
+        }
+        self.wake();
+    }
+
+    /// Ends the session at once.
+    pub(crate) fn abort(&self) {
+        self.end.set(Some(End::Now));
+        self.wake();
+    }
+
+    /// Whether so much waits for the app that its own upstream connection should not be read for now.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        self.out.borrow().waiting().len() > OUT_BYTES_HIGH && self.end.get().is_none()
+    }
+
+    /// Whom to wake when the app has read enough again.
+    pub(crate) fn wake_when_drained(&self, reader: &Waker) {
+        *self.reader.borrow_mut() = Some(reader.clone());
+    }
+
+    // ---- the session's side
+
+    /// Counts a request that will be answered by the upstream.
+    pub(crate) fn asked(&self) {
+        self.in_flight.set(self.in_flight.get() + 1);
+    }
+
+    /// Answers owed by the upstream.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    /// Whether another request may be sent: answers owed and waiting are bounded in number and, by the size
+    /// of the recent ones, in bytes.
+    pub(crate) fn has_room(&self) -> bool {
+        let in_flight = self.in_flight.get();
+        in_flight == 0 && self.out.borrow().waiting().len() < OUT_BYTES_HIGH
+            || in_flight < IN_FLIGHT_MAX
+                && u64::from(in_flight) * u64::from(self.reply_peak.get()) < REPLY_BYTES_MAX
+                && self.out.borrow().waiting().len() < OUT_BYTES_HIGH
+    }
+
+    /// The size of a large recent answer.
+    pub(crate) fn reply_peak(&self) -> u32 {
+        self.reply_peak.get()
+    }
+
+    /// Says what the task sleeps for.
+    pub(crate) fn set_awaiting(&self, awaiting: Awaiting) {
+        self.awaiting.set(awaiting);
+    }
+
+    /// Remembers the session's task.
+    pub(crate) fn set_waker(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    /// How the session is to end, if it is.
+    pub(crate) fn end(&self) -> Option<End> {
+        self.end.get()
+    }
+
+    /// Sends what waits; `Ready` when nothing does any more or the socket is broken.
+    pub(crate) fn poll_flush(&self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let mut out = self.out.borrow_mut();
+        while !out.waiting().is_empty() {
+            let mut stream = self.stream.borrow_mut();
+            match Pin::new(&mut *stream).poll_write(cx, out.waiting()) {
+                Poll::Ready(Ok(sent)) => out.sent += sent,
+                Poll::Ready(Err(_)) => {
+                    self.end.set(Some(End::Now));
+                    return Poll::Ready(());
+                }
+                Poll::Pending => {
+                    if out.waiting().len() <= OUT_BYTES_HIGH / 2 {
+                        self.wake_reader();
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.recycle(&mut out);
+        self.wake_reader();
+        Poll::Ready(())
+    }
+
+    /// Reads from the app.
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut TaskContext<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, buf)
+    }
+
+    /// Closes the sending half, as far as that is possible.
+    pub(crate) fn poll_shutdown(&self, cx: &mut TaskContext<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)
+    }
+
+    fn write_now(&self, bytes: &[u8]) -> usize {
+        // Not this task's socket: if it is full, the session's task is woken and waits for it properly.
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        match Pin::new(&mut *self.stream.borrow_mut()).poll_write(&mut cx, bytes) {
+            Poll::Ready(Ok(sent)) => sent,
+            Poll::Ready(Err(_)) => {
+                self.end.set(Some(End::Now));
+                bytes.len()
+            }
+            Poll::Pending => 0,
+        }
+    }
+
+    fn recycle(&self, out: &mut Out) {
+        if out.bytes.capacity() > 0 {
+            out.sent = 0;
+            self.context.buffers.give(std::mem::take(&mut out.bytes));
+        }
+    }
+
+    /// Whether what the task sleeps for has come.
+    pub(crate) fn may_go_on(&self) -> bool {
+        match self.awaiting.get() {
+            Awaiting::Nothing => false,
+            Awaiting::Room => self.has_room(),
+            Awaiting::Idle => self.in_flight.get() == 0,
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn wake_reader(&self) {
+        if let Some(reader) = self.reader.borrow_mut().take() {
+            reader.wake();
+        }
+    }
+}
+
+/// Above this an own upstream connection is not read any more, and no request of the app is.
+const OUT_BYTES_HIGH: usize = 256 * 1024;
+/// A session on a shared connection cannot hold that back; beyond this it is closed.
+const OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Requests in flight at the most.
+const IN_FLIGHT_MAX: u32 = 1024;
+/// Requests in flight times the size of recent answers, at the most.
+const REPLY_BYTES_MAX: u64 = 1024 * 1024;
+/// Nothing is known of a new session's values: 64 requests may be in flight at first.
+const REPLY_ESTIMATE_AT_START: u32 = 16 * 1024;
+const REPLY_ESTIMATE_MIN: u32 = 64;
+/// A piece this large is sent from where it lies, rather than copied first.
+const WRITE_THROUGH_BYTES: usize = 8 * 1024;

@@ -1,0 +1,75 @@
+//! Where apps come in: accepts, counts, and hands each connection to the worker that has the fewest.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use memcloud_protocol::memcache::error::TOO_MANY_CONNECTIONS;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::{Refusal, WorkerCounters};
+use crate::net::{Accepted, Listener};
+use crate::worker::Inbox;
+
+/// Accepts for one listener until drained.
+pub(crate) struct FrontDoor {
+    /// The workers, in no order.
+    pub(crate) inboxes: Vec<Inbox>,
+    /// Sessions at the most, over all workers.
+    pub(crate) sessions_max: u64,
+    /// Where refusals are counted.
+    pub(crate) counters: Arc<WorkerCounters>,
+}
+
+/// Counts a connection for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<AtomicU64>);
+
+impl Seat {
+    /// Takes a seat of those that `count` counts.
+    pub(crate) fn take(count: &Arc<AtomicU64>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl FrontDoor {
+    /// Lets apps in until `drain` is cancelled; then nobody listens any more.
+    pub(crate) async fn open(self: Arc<Self>, listener: Listener, drain: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = drain.cancelled() => return,
+            };
+            match accepted {
+                Ok(accepted) => self.seat(accepted).await,
+                Err(error) => {
+                    // Out of file descriptors, most likely: apps that leave will free some.
+                    self.counters.session_refused(Refusal::Accept);
+                    tracing::warn!(%error, "an app could not be let in");
+                    sleep(AFTER_FAILED_ACCEPT).await;
+                }
+            }
+        }
+    }
+
+    async fn seat(&self, accepted: Accepted) {
+        let taken: u64 = self.inboxes.iter().map(Inbox::seats).sum();
+        let Some(inbox) = self.inboxes.iter().min_by_key(|inbox| inbox.seats()) else { return };
+        if taken >= self.sessions_max {
+            self.counters.session_refused(Refusal::Limit);
+            accepted.refuse(&[TOO_MANY_CONNECTIONS, b"\r\n"].concat());
+            return;
+        }
+        inbox.put(accepted).await;
+    }
+}
+
+const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(50);

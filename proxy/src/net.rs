@@ -1,0 +1,163 @@
+//! Sockets of either family behind one type, so that nothing above knows whether a neighbour is
+//! reached by TCP or by a unix socket.
+//!
+//! Promises that `TCP_NODELAY` is set on every TCP stream: the proxy batches by itself, once per turn of
+//! the event loop, and never wants the kernel to wait for more.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::config::Address;
+
+/// A connected socket.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP, with `TCP_NODELAY`.
+    Tcp(TcpStream),
+    /// A unix stream socket.
+    Unix(UnixStream),
+}
+
+/// Connects to `address`.
+///
+/// # Errors
+/// Whatever the operating system says of the attempt.
+pub async fn connect(address: &Address) -> io::Result<Stream> {
+    match address {
+        Address::Tcp(host_port) => {
+            let stream = TcpStream::connect(host_port.as_str()).await?;
+            stream.set_nodelay(true)?;
+            Ok(Stream::Tcp(stream))
+        }
+        Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+    }
+}
+
+/// A bound socket that accepts streams.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A unix socket; its file is removed when the listener is dropped.
+    Unix(UnixListener, std::path::PathBuf),
+}
+
+/// A socket as it was accepted, not yet tied to the event loop of a thread.
+#[derive(Debug)]
+pub enum Accepted {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// Unix.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Listener {
+    /// Binds `address`. A unix socket file that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// The address is in use, not ours, or not allowed.
+    pub async fn bind(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(host_port) => {
+                let resolved = tokio::net::lookup_host(host_port.as_str()).await?.next();
+                let resolved = resolved.ok_or_else(|| io::Error::other("the name has no address"))?;
+                let domain = socket2::Domain::for_address(resolved);
+                let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+                socket.set_reuse_address(true)?;
+                socket.set_nonblocking(true)?;
+                socket.bind(&resolved.into())?;
+                socket.listen(ACCEPT_QUEUE)?;
+                Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
+            }
+            Address::Unix(path) => {
+                if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
+                    std::fs::remove_file(path)?;
+                }
+                Ok(Self::Unix(UnixListener::bind(path)?, path.clone()))
+            }
+        }
+    }
+
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    /// Out of file descriptors or memory; the listener itself stays good.
+    pub async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => Ok(Accepted::Tcp(listener.accept().await?.0.into_std()?)),
+            Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0.into_std()?)),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Accepted {
+    /// Says why, as far as the socket takes it at once, and closes.
+    pub fn refuse(mut self, why: &[u8]) {
+        use std::io::Write;
+        let said = match &mut self {
+            Self::Tcp(stream) => stream.write(why),
+            Self::Unix(stream) => stream.write(why),
+        };
+        if let Err(error) = said {
+            tracing::debug!(%error, "a refused app did not listen");
+        }
+    }
+
+    /// Ties the socket to the event loop of the calling thread.
+    ///
+    /// # Errors
+    /// The event loop refuses it.
+    pub fn adopt(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(stream) => {
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(TcpStream::from_std(stream)?))
+            }
+            Self::Unix(stream) => Ok(Stream::Unix(UnixStream::from_std(stream)?)),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Connections the kernel may hold for us between two turns of the accepting task.
+const ACCEPT_QUEUE: i32 = 1024;

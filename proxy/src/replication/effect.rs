@@ -1,0 +1,148 @@
+//! What a reply of memcached means for the peers.
+//!
+//! A request says what it would do ([`Intent`]), its reply says whether it did. Promises that the effect is never
+//! wrong: where the reply leaves any doubt (an error, a word not known here) the effect is [`Effect::Unknown`] and
+//! the item is read. Refuses to know keys and connections.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use memcloud_protocol::memcache::binary::{self, Header};
+use memcloud_protocol::memcache::reply::{self, Line};
+
+use super::{Effect, Marks, Payload};
+
+/// What a write would do if memcached carries it out.
+#[derive(Debug, Clone)]
+pub(crate) enum Intent {
+    /// Store this value, whole.
+    Store(Payload),
+    /// Store a value that is not in hand, or change the item in another way than by its expiry.
+    Change,
+    /// `ms` with flag `I`: stored as stale if the item's CAS, told by an `me` sent in front, is above this one.
+    StoreStale {
+        /// The value stored.
+        payload: Option<Payload>,
+        /// The CAS the app gave.
+        cas: u64,
+        /// The CAS of the item before; none if there was no item.
+        before: Rc<Cell<Option<u64>>>,
+    },
+    /// Change the expiry alone: marks stay.
+    Touch,
+    /// Remove the item.
+    Delete,
+    /// `md` with flag `I`: mark the item stale.
+    Invalidate,
+    /// `mg` with a flag that changes something, or any while stale marks are in use.
+    MetaGet {
+        /// Flag `N`: a miss makes an empty item.
+        vivify: bool,
+        /// Flag `T`: a hit is given a new expiry.
+        touch: bool,
+    },
+    /// `flush_all`.
+    Flush,
+    /// A line that is not plainly valid: read again, unless it is refused as such.
+    Odd,
+}
+
+impl Intent {
+    /// Takes a line of the reply. The first decides, but for `gat`, where any `VALUE` does.
+    pub(crate) fn note(&self, line: &[u8], effect: &mut Option<Effect>) {
+        if effect.is_none() {
+            *effect = Some(self.effect_of(line));
+        }
+    }
+
+    /// Takes a binary reply.
+    pub(crate) fn note_packet(&self, header: &Header, effect: &mut Option<Effect>) {
+        if effect.is_some() {
+            return;
+        }
+        *effect = Some(match header.status_or_vbucket {
+            binary::status::SUCCESS => self.success(),
+            binary::status::KEY_NOT_FOUND if matches!(self, Self::Delete) => Effect::Removed,
+            binary::status::KEY_NOT_FOUND | binary::status::KEY_EXISTS | binary::status::NOT_STORED => {
+                Effect::None
+            }
+            _ if matches!(self, Self::Flush) => Effect::None,
+            _ => Effect::Unknown,
+        });
+    }
+
+    fn effect_of(&self, line: &[u8]) -> Effect {
+        match (self, reply::classify(line)) {
+            (Self::MetaGet { vivify, touch }, Line::Hd | Line::Va { .. }) => meta_get(line, *vivify, *touch),
+            (Self::MetaGet { .. }, Line::En) => Effect::None,
+            (Self::Delete, Line::NotFound | Line::Nf | Line::Deleted | Line::Hd) => Effect::Removed,
+            (Self::Invalidate, Line::Nf) => Effect::Removed,
+            (Self::Flush, Line::Ok) => self.success(),
+            (Self::Flush, _) => Effect::None,
+            (Self::Touch, Line::End) => Effect::None,
+            (Self::Odd, Line::Error | Line::ClientError) => Effect::None,
+            (Self::Odd, _) => Effect::Unknown,
+            (
+                _,
+                Line::Stored
+                | Line::Touched
+                | Line::Number(_)
+                | Line::Value { .. }
+                | Line::Hd
+                | Line::Va { .. }
+                | Line::Deleted,
+            ) => self.success(),
+            (
+                _,
+                Line::NotStored | Line::Exists | Line::NotFound | Line::Ns | Line::Ex | Line::Nf | Line::En,
+            ) => Effect::None,
+            _ => Effect::Unknown,
+        }
+    }
+
+    fn success(&self) -> Effect {
+        match self {
+            Self::Store(payload) => stored(Some(payload.clone()), Marks::default()),
+            Self::StoreStale { payload, cas, before } => {
+                let stale = before.get().is_some_and(|before| *cas < before);
+                stored(payload.clone(), Marks { stale, ..Marks::default() })
+            }
+            Self::Invalidate => stored(None, Marks { stale: true, ..Marks::default() }),
+            Self::Delete => Effect::Removed,
+            Self::Change | Self::Touch | Self::MetaGet { .. } | Self::Flush | Self::Odd => {
+                stored(None, Marks::default())
+            }
+        }
+    }
+}
+
+/// The CAS in an `ME` line.
+pub(crate) fn cas_of_debug_line(line: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(line).ok()?;
+    text.split(' ').find_map(|word| word.strip_prefix("cas=")).and_then(|cas| cas.parse().ok())
+}
+
+fn stored(payload: Option<Payload>, marks: Marks) -> Effect {
+    if payload.as_ref().is_some_and(|payload| payload.expiry == super::Expiry::Past) {
+        return Effect::Removed;
+    }
+    Effect::Item { payload, marks }
+}
+
+/// A hit of `mg`: `X` says that the item is stale, `W` that the win was given to this reader, `Z` to an earlier one.
+fn meta_get(line: &[u8], vivify: bool, touch: bool) -> Effect {
+    let (mut won, mut lost, mut stale) = (false, false, false);
+    for (letter, _) in reply::meta_flags(line) {
+        won |= letter == b'W';
+        lost |= letter == b'Z';
+        stale |= letter == b'X';
+    }
+    if won {
+        let vivified = vivify && !stale;
+        return Effect::Item { payload: None, marks: Marks { stale, won, vivified } };
+    }
+    match touch {
+        true => Effect::Item { payload: None, marks: Marks { stale, won: lost, vivified: false } },
+        false => Effect::None,
+    }
+}

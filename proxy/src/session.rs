@@ -1,0 +1,311 @@
+//! One app connection: its requests in, on to memcached, in order.
+//!
+//! ```text
+//!  app ─► turn: read ─► decode ─► dispatch ─► upstream.request(bytes, Pending)
+//!                                   │
+//!                                   └─ what cannot go on at once is a Step, awaited by `run`:
+//!                                      own connection · a key's gate · no answer owed · a long body · raw relay
+//! ```
+//!
+//! The fast way is all synchronous: whatever was read is decoded and handed on within one turn, without an
+//! allocation. Everything slow or rare leaves the turn as a [`Step`], is awaited, and then the same request is
+//! looked at again.
+//!
+//! Promises: a session uses one upstream connection at a time and changes it only when no answer is owed, so
+//! answers come in the order of requests. A request is sent only when it is whole, unless it has the connection
+//! for itself. Refuses to know what replies look like.
+
+mod binary;
+mod intent;
+mod local;
+mod slow;
+mod text;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use memcloud_protocol::memcache::Dialect;
+use tokio::io::ReadBuf;
+use tokio::task::coop::unconstrained;
+
+use crate::downstream::{Awaiting, Downstream, End};
+use crate::front_door::Seat;
+use crate::net::Stream;
+use crate::replication::{Effect, Outcome, Shared, Slot, Wait};
+use crate::upstream::Upstream;
+use crate::worker::Context;
+
+/// An app's connection.
+pub(crate) struct Session {
+    context: Rc<Context>,
+    downstream: Rc<Downstream>,
+    shared: Option<Rc<Upstream>>,
+    own: Option<Rc<Upstream>>,
+    dialect: Option<Dialect>,
+    /// Read and not yet used.
+    input: Vec<u8>,
+    /// `input` may hold a whole request.
+    look_again: bool,
+    /// Bytes of a refused request's body, still to come.
+    skip: u64,
+    /// The gate that was waited for.
+    granted: Option<HeldGate>,
+    /// The next request is refused with this.
+    refusal: Option<String>,
+    /// Nothing is sent before all answers are here.
+    alone: bool,
+    /// Keys of a `gat` that were sent already.
+    keys_sent: usize,
+    /// Keys that an odd request may have changed, and what its answer said of that.
+    odd: Option<OddWrite>,
+}
+
+/// See `Session::odd`.
+struct OddWrite {
+    keys: Vec<Box<[u8]>>,
+    effect: Rc<RefCell<Option<Effect>>>,
+}
+
+/// What a turn cannot do.
+enum Step {
+    /// The session is over.
+    Over,
+    /// The request needs a connection that the session has for itself.
+    Own,
+    /// Another write of the key is under way.
+    Gate(Wait),
+    /// No answer must be owed.
+    Idle,
+    /// The request at the front of `input` is longer than what is ever held.
+    Stream,
+    /// A `get` whose line has no end in sight.
+    LongLine,
+    /// From here on bytes are passed on as they come.
+    Raw,
+}
+
+/// What became of the input.
+enum Next {
+    /// It is used up, or ends in a part of a request.
+    More,
+    /// The rest has to wait for answers.
+    Blocked,
+    /// The request at the front needs this.
+    Step(Step),
+}
+
+/// A gate that was granted to a session that waited; given back unless it is used.
+struct HeldGate(Option<(Slot, Arc<Shared>)>);
+
+impl HeldGate {
+    fn used(mut self) -> Option<Slot> {
+        self.0.take().map(|(slot, _)| slot)
+    }
+}
+
+impl Drop for HeldGate {
+    fn drop(&mut self) {
+        if let Some((slot, shared)) = self.0.take() {
+            let outcome =
+                if slot == Slot::FLUSH { Outcome::Flush(false) } else { Outcome::Key(slot, Effect::None) };
+            shared.complete(vec![outcome], 0);
+        }
+    }
+}
+
+/// Serves an app until it or memcached ends the connection.
+pub(crate) async fn run(context: Rc<Context>, stream: Stream, shared: Option<Rc<Upstream>>, _seat: Seat) {
+    let downstream = Rc::new(Downstream::new(Rc::clone(&context), stream));
+    let seat = context.sessions.enter(&downstream);
+    context.counters.session_opened();
+    let mut session = Session {
+        context: Rc::clone(&context),
+        downstream,
+        shared,
+        own: None,
+        dialect: None,
+        input: Vec::new(),
+        look_again: false,
+        skip: 0,
+        granted: None,
+        refusal: None,
+        alone: false,
+        keys_sent: 0,
+        odd: None,
+    };
+    loop {
+        match unconstrained(poll_fn(|cx| session.turn(cx))).await {
+            Step::Over => break,
+            // Rare and large: on the heap, so that an idle session is small.
+            step => Box::pin(session.take_step(step)).await,
+        }
+    }
+    session.close().await;
+    context.sessions.leave(seat);
+    context.counters.session_closed();
+}
+
+impl Session {
+    async fn take_step(&mut self, step: Step) {
+        match step {
+            Step::Over => {}
+            Step::Own => self.open_own().await,
+            Step::Gate(wait) => self.wait_for_gate(wait).await,
+            Step::Idle => self.idle().await,
+            Step::Stream => self.stream_request().await,
+            Step::LongLine => self.stream_line().await,
+            Step::Raw => self.relay().await,
+        }
+        self.look_again = true;
+    }
+
+    /// Reads and dispatches until nothing more can be done now.
+    fn turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<Step> {
+        self.downstream.set_waker(cx.waker());
+        self.downstream.set_awaiting(Awaiting::Nothing);
+        for _ in 0..READS_A_TURN {
+            let flushed = self.downstream.poll_flush(cx).is_ready();
+            match self.downstream.end() {
+                Some(End::Now | End::AfterFlush) => return Poll::Ready(Step::Over),
+                None => {}
+            }
+            let next = if self.look_again {
+                self.look_again = false;
+                let input = std::mem::take(&mut self.input);
+                let (used, next) = self.dispatch(&input);
+                self.input = input;
+                self.input.drain(..used);
+                next
+            } else {
+                match self.read(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(None) => return Poll::Ready(Step::Over),
+                    Poll::Ready(Some(next)) => next,
+                }
+            };
+            if self.input.is_empty() {
+                self.input = Vec::new();
+            }
+            match next {
+                Next::More => {}
+                Next::Step(step) => return Poll::Ready(step),
+                Next::Blocked => {
+                    self.look_again = true;
+                    let awaiting = if self.alone { Awaiting::Idle } else { Awaiting::Room };
+                    self.downstream.set_awaiting(awaiting);
+                    // Answers given here, not by memcached, may be what fills the buffer.
+                    if flushed && self.downstream.may_go_on() {
+                        continue;
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        // There may be more to read: other tasks of the worker first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// `None` at the end of the app's stream.
+    fn read(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Next>> {
+        let context = Rc::clone(&self.context);
+        let mut scratch = context.scratch.borrow_mut();
+        let kept = self.input.len();
+        scratch[..kept].copy_from_slice(&self.input);
+        let mut buf = ReadBuf::new(&mut scratch[kept..]);
+        let got = match self.downstream.poll_read(cx, &mut buf) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_)) => return Poll::Ready(None),
+            Poll::Ready(Ok(())) => buf.filled().len(),
+        };
+        if got == 0 {
+            return Poll::Ready(None);
+        }
+        context.turn();
+        let (used, next) = self.dispatch(&scratch[..kept + got]);
+        self.input.clear();
+        self.input.extend_from_slice(&scratch[used..kept + got]);
+        Poll::Ready(Some(next))
+    }
+
+    /// Hands on as many requests as it can; says how many bytes they were, and why it stopped.
+    fn dispatch(&mut self, input: &[u8]) -> (usize, Next) {
+        let mut used = 0;
+        let next = loop {
+            let rest = &input[used..];
+            if rest.is_empty() {
+                break Next::More;
+            }
+            if self.skip > 0 {
+                let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(rest.len());
+                self.skip -= skipped as u64;
+                used += skipped;
+                continue;
+            }
+            if !self.downstream.has_room() || self.alone && self.downstream.in_flight() > 0 {
+                break Next::Blocked;
+            }
+            self.alone = false;
+            self.settle_odd();
+            let dialect = *self.dialect.get_or_insert_with(|| Dialect::of(rest[0]));
+            let step = match dialect {
+                Dialect::Text => self.text(rest),
+                Dialect::Binary => self.binary(rest),
+            };
+            match step {
+                Ok(0) => break Next::More,
+                Ok(len) => used += len,
+                Err(step) => break Next::Step(step),
+            }
+        };
+        if self.downstream.in_flight() == 0 {
+            // Only answers of our own can be waiting.
+            self.downstream.flush();
+        }
+        (used, next)
+    }
+
+    /// The connection that requests go to now, if there is one and it is up.
+    fn upstream(&self) -> Result<&Rc<Upstream>, Rc<str>> {
+        let upstream = self.own.as_ref().or(self.shared.as_ref());
+        let upstream = upstream.ok_or_else(|| Rc::from("no connection to memcached"))?;
+        match upstream.down_reason() {
+            Some(reason) => Err(reason),
+            None => Ok(upstream),
+        }
+    }
+
+    /// The gate for a write of `key`; `None` where nothing is replicated.
+    fn gate(&mut self, key: &[u8], upstream: &Upstream) -> Result<Option<Slot>, Step> {
+        let Some(replication) = &self.context.replication else { return Ok(None) };
+        if let Some(held) = self.granted.take() {
+            return Ok(held.used());
+        }
+        match replication.begin(key, upstream.lane()) {
+            crate::replication::Begin::Granted(slot) => Ok(Some(slot)),
+            crate::replication::Begin::Waiting(wait) => Err(Step::Gate(wait)),
+        }
+    }
+
+    /// The gate of everything.
+    fn gate_of_all(&mut self) -> Result<bool, Step> {
+        let Some(replication) = &self.context.replication else { return Ok(false) };
+        if let Some(held) = self.granted.take() {
+            return Ok(held.used().is_some());
+        }
+        match replication.begin_flush() {
+            crate::replication::Begin::Granted(_) => Ok(true),
+            crate::replication::Begin::Waiting(wait) => Err(Step::Gate(wait)),
+        }
+    }
+}
+
+/// Reads in one turn, before other tasks of the worker have theirs.
+const READS_A_TURN: usize = 4;
+/// A request with a body beyond this is never held as a whole: it gets its own connection and streams.
+const WHOLE_REQUEST_MAX: u64 = 64 * 1024;
+/// Answers of this size are better streamed on a connection of the session's own.
+const LARGE_REPLY: u32 = 32 * 1024;

@@ -1,0 +1,139 @@
+//! Dispatch of binary requests. A binary session always has its own connection: replies are matched in order,
+//! quiet requests go up in their loud form, and what the app did not want to hear stays here.
+
+use std::rc::Rc;
+
+use memcloud_protocol::memcache::binary::{self, Command, Decoded, Request};
+use memcloud_protocol::memcache::expiry::Expiry;
+use memcloud_protocol::memcache::text::{ArithmeticVerb, StoreVerb};
+
+use super::{Session, Step, WHOLE_REQUEST_MAX, intent};
+use crate::metrics::CommandName;
+use crate::replication::effect::Intent;
+use crate::upstream::{Hold, Quiet, Shape, Upstream, Write};
+
+impl Session {
+    /// Hands on the request at the front of `rest`. 0 if it is not all here.
+    pub(super) fn binary(&mut self, rest: &[u8]) -> Result<usize, Step> {
+        let request = match binary::decode(rest) {
+            Decoded::Incomplete => return Ok(0),
+            Decoded::BadMagic => return Err(Step::Over),
+            Decoded::Request(request) => request,
+        };
+        if request.quiet.is_some() && matches!(request.command, Command::Quit) {
+            return Err(Step::Over);
+        }
+        if let Some(reason) = self.refusal.take() {
+            return Ok(self.refuse_packet(&request, rest.len(), &reason));
+        }
+        if self.own.is_none() {
+            return Err(Step::Own);
+        }
+        let upstream = match self.upstream() {
+            Ok(upstream) => Rc::clone(upstream),
+            Err(reason) => return Ok(self.refuse_packet(&request, rest.len(), &reason)),
+        };
+        if !request.valid {
+            // memcached answers an error and closes, in words of its own.
+            return Err(Step::Raw);
+        }
+        let len = request.head as u64 + request.body;
+        if (rest.len() as u64) < len {
+            return if request.body > WHOLE_REQUEST_MAX { Err(Step::Stream) } else { Ok(0) };
+        }
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        self.send_packet(&upstream, &request, &rest[..len])?;
+        Ok(len)
+    }
+
+    fn refuse_packet(&mut self, request: &Request<'_>, have: usize, reason: &str) -> usize {
+        let (opcode, opaque) = (request.header.opcode, request.header.opaque);
+        self.downstream.deliver_with(|out| {
+            binary::write_error(opcode, binary::status::OUT_OF_MEMORY, opaque, reason.as_bytes(), out);
+        });
+        let len = request.head as u64 + request.body;
+        let used = len.min(have as u64);
+        self.skip = len - used;
+        usize::try_from(used).unwrap_or(have)
+    }
+
+    fn send_packet(
+        &mut self,
+        upstream: &Rc<Upstream>,
+        request: &Request<'_>,
+        packet: &[u8],
+    ) -> Result<(), Step> {
+        let write = self.write_of(upstream, request, &packet[request.head..])?;
+        let shape = if matches!(request.command, Command::Stat) { Shape::Packets } else { Shape::Packet };
+        let mut pending = self.owed(shape, label(&request.command));
+        pending.write = write.map(Box::new);
+        match request.quiet {
+            Some(loud) => {
+                pending.quiet = quiet_of(request);
+                upstream.request(&[&[packet[0], loud], &packet[2..]], pending);
+            }
+            None => upstream.request(&[packet], pending),
+        }
+        Ok(())
+    }
+
+    fn write_of(
+        &mut self,
+        upstream: &Rc<Upstream>,
+        request: &Request<'_>,
+        value: &[u8],
+    ) -> Result<Option<Write>, Step> {
+        if self.context.replication.is_none() {
+            return Ok(None);
+        }
+        let now_s = self.context.wall_seconds();
+        if let Command::Flush { delay } = request.command {
+            let hold = match Expiry::from_binary(delay.unwrap_or(0), now_s) {
+                Expiry::At(at_s) => Some(Hold::Scheduled(at_s * 1000)),
+                Expiry::Never | Expiry::Past => self.gate_of_all()?.then_some(Hold::All),
+            };
+            return Ok(hold.map(|hold| Write { hold, intent: Intent::Flush, effect: None }));
+        }
+        let Some(intent) = intent::of_binary(request, value, now_s) else { return Ok(None) };
+        let slot = self.gate(request.key, upstream)?;
+        Ok(slot.map(|slot| Write { hold: Hold::Key(slot), intent, effect: None }))
+    }
+}
+
+/// What of the reply the app does not want.
+pub(super) fn quiet_of(request: &Request<'_>) -> Quiet {
+    if request.quiet.is_some() { Quiet::Packet(request.opcode) } else { Quiet::No }
+}
+
+/// Under which name a request is counted.
+pub(super) fn label(command: &Command) -> CommandName {
+    match command {
+        Command::Get { .. } => CommandName::Get,
+        Command::Store { cas: 1.., .. } => CommandName::Cas,
+        Command::Store { verb, .. } | Command::Concat { verb, .. } => store_label(*verb),
+        Command::Delete { .. } => CommandName::Delete,
+        Command::Arithmetic { verb: ArithmeticVerb::Incr, .. } => CommandName::Incr,
+        Command::Arithmetic { .. } => CommandName::Decr,
+        Command::Touch { .. } => CommandName::Touch,
+        Command::GetAndTouch { .. } => CommandName::Gat,
+        Command::Flush { .. } => CommandName::FlushAll,
+        Command::Noop => CommandName::Noop,
+        Command::Version => CommandName::Version,
+        Command::Quit => CommandName::Quit,
+        Command::Stat => CommandName::Stats,
+        Command::Sasl => CommandName::Auth,
+        _ => CommandName::Other,
+    }
+}
+
+/// The name of a storage command.
+pub(super) fn store_label(verb: StoreVerb) -> CommandName {
+    match verb {
+        StoreVerb::Set => CommandName::Set,
+        StoreVerb::Add => CommandName::Add,
+        StoreVerb::Replace => CommandName::Replace,
+        StoreVerb::Append => CommandName::Append,
+        StoreVerb::Prepend => CommandName::Prepend,
+        StoreVerb::Cas => CommandName::Cas,
+    }
+}

@@ -1,0 +1,274 @@
+//! What a session awaits: everything that does not fit into one turn.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use memcloud_protocol::memcache::{Dialect, binary, text};
+use tokio::io::ReadBuf;
+use tokio::task::spawn_local;
+
+use super::{HeldGate, Session};
+use crate::downstream::{Awaiting, End};
+use crate::metrics::CommandName;
+use crate::replication::effect::Intent;
+use crate::replication::{Effect, Wait};
+use crate::upstream::{Conversion, Hold, Label, Pending, Quiet, Shape, Upstream, Write, open_own};
+
+impl Session {
+    /// Waits until no answer is owed, or the session is over.
+    pub(super) async fn idle(&mut self) {
+        let downstream = Rc::clone(&self.downstream);
+        poll_fn(|cx| {
+            downstream.set_waker(cx.waker());
+            downstream.set_awaiting(Awaiting::Idle);
+            let flushed = downstream.poll_flush(cx);
+            if downstream.in_flight() == 0 && flushed.is_ready() || downstream.end().is_some() {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Gets a connection that this session has for itself, and keeps it.
+    pub(super) async fn open_own(&mut self) {
+        self.idle().await;
+        if self.downstream.end().is_some() {
+            return;
+        }
+        match open_own(&self.context, &self.downstream).await {
+            Ok(upstream) => self.own = Some(upstream),
+            Err(reason) => self.refusal = Some(reason),
+        }
+    }
+
+    /// Waits for a gate, but not longer than for memcached itself.
+    pub(super) async fn wait_for_gate(&mut self, wait: Wait) {
+        match self.gate_in_time(wait).await {
+            Some(held) => self.granted = Some(held),
+            None => self.refusal = Some("another write of this key has no answer yet".to_owned()),
+        }
+    }
+
+    async fn gate_in_time(&self, wait: Wait) -> Option<HeldGate> {
+        self.context.counters.gate_wait();
+        let limit = Duration::from_micros(self.context.settings.upstream_timeout_us);
+        let shared = self.context.replication.clone()?;
+        let slot = tokio::time::timeout(limit, wait).await.ok()?;
+        self.context.turn();
+        Some(HeldGate(Some((slot, shared))))
+    }
+
+    /// Sends a request that is too long to be held, as it comes. Its key's gate is not held meanwhile, or an app that
+    /// stalls would hold up others: the key is marked when the outcome is known.
+    pub(super) async fn stream_request(&mut self) {
+        let Some(plan) = self.plan() else { return };
+        let Ok(upstream) = self.upstream().map(Rc::clone) else { return };
+        let left = Rc::new(RefCell::new(None));
+        let write = plan.write.as_ref().map(|(_, intent)| {
+            Box::new(Write { hold: Hold::Afterwards(Rc::clone(&left)), intent: intent.clone(), effect: None })
+        });
+        upstream.send(&[&plan.head]);
+        upstream.expect(Pending { write, open: true, ..plan.pending });
+        self.input.drain(..plan.used);
+        if self.pump(&upstream, plan.body).await {
+            upstream.close_request();
+            upstream.send(&[plan.behind]);
+            self.idle().await;
+        }
+        if let (Some((key, _)), Some(replication)) = (plan.write, &self.context.replication) {
+            match left.borrow_mut().take() {
+                None | Some(Effect::None) => {}
+                Some(effect) => drop(spawn_local(Arc::clone(replication).mark(key.into(), effect))),
+            }
+        }
+    }
+
+    /// Sends a line without end, as it comes.
+    pub(super) async fn stream_line(&mut self) {
+        let Ok(upstream) = self.upstream().map(Rc::clone) else { return };
+        upstream.expect(Pending { open: true, ..self.owed(Shape::Values, CommandName::Get) });
+        loop {
+            let end = memchr::memchr(b'\n', &self.input).map(|at| at + 1);
+            let len = end.unwrap_or(self.input.len());
+            upstream.send(&[&self.input[..len]]);
+            self.input.drain(..len);
+            if end.is_some() {
+                upstream.close_request();
+                return;
+            }
+            if !self.more(&upstream).await {
+                return;
+            }
+        }
+    }
+
+    /// Passes on bytes both ways until somebody closes.
+    pub(super) async fn relay(&mut self) {
+        self.idle().await;
+        let Ok(upstream) = self.upstream().map(Rc::clone) else { return };
+        upstream.expect(self.owed(Shape::Raw, CommandName::Other));
+        loop {
+            let input = std::mem::take(&mut self.input);
+            upstream.send(&[&input]);
+            if !self.more(&upstream).await {
+                break;
+            }
+        }
+        self.downstream.finish();
+    }
+
+    /// What is known of the request at the front, which is not all here.
+    fn plan(&self) -> Option<Plan> {
+        match self.dialect {
+            Some(Dialect::Text) => self.plan_text(),
+            _ => self.plan_binary(),
+        }
+    }
+
+    fn plan_text(&self) -> Option<Plan> {
+        let capability = self.context.capability.get();
+        let text::Decoded::Request(request) = text::decode(&self.input, &capability.framing) else {
+            return None;
+        };
+        let odd = matches!(request.command, text::Command::Odd | text::Command::Admin);
+        let mut pending =
+            self.owed(if odd { Shape::UntilNoop } else { Shape::Line }, super::text::label(&request.command));
+        pending.quiet = super::text::quiet_of(&request);
+        Some(Plan {
+            used: request.line.len(),
+            head: [request.loud().0, request.loud().1].concat(),
+            body: request.body,
+            write: self.replicated(super::intent::of_streamed_text(&request.command)),
+            behind: if odd { b"mn\r\n" } else { b"" },
+            pending,
+        })
+    }
+
+    fn plan_binary(&self) -> Option<Plan> {
+        let binary::Decoded::Request(request) = binary::decode(&self.input) else { return None };
+        let mut head = self.input[..request.head].to_vec();
+        let mut pending = self.owed(Shape::Packet, super::binary::label(&request.command));
+        if let Some(loud) = request.quiet {
+            pending.quiet = super::binary::quiet_of(&request);
+            head[1] = loud;
+        }
+        Some(Plan {
+            used: request.head,
+            head,
+            body: request.body,
+            write: self.replicated(super::intent::of_streamed_binary(&request)),
+            behind: b"",
+            pending,
+        })
+    }
+
+    fn replicated(&self, write: Option<(Vec<u8>, Intent)>) -> Option<(Vec<u8>, Intent)> {
+        write.filter(|_| self.context.replication.is_some())
+    }
+
+    /// Sends `left` bytes of the app's stream, holding little of them at a time.
+    async fn pump(&mut self, upstream: &Rc<Upstream>, mut left: u64) -> bool {
+        loop {
+            let len = usize::try_from(left).unwrap_or(usize::MAX).min(self.input.len());
+            upstream.send(&[&self.input[..len]]);
+            self.input.drain(..len);
+            left -= len as u64;
+            if left == 0 {
+                return true;
+            }
+            if !self.more(upstream).await {
+                return false;
+            }
+        }
+    }
+
+    /// Reads more of the app's stream once memcached has taken what it was sent. False when there is no more.
+    async fn more(&mut self, upstream: &Rc<Upstream>) -> bool {
+        let going_on = poll_fn(|cx| self.poll_more(cx, upstream)).await;
+        if !going_on {
+            self.downstream.finish();
+        }
+        going_on
+    }
+
+    fn poll_more(&mut self, cx: &mut TaskContext<'_>, upstream: &Upstream) -> Poll<bool> {
+        self.downstream.set_waker(cx.waker());
+        let _ = self.downstream.poll_flush(cx);
+        if self.downstream.end().is_some() {
+            return Poll::Ready(false);
+        }
+        if upstream.unsent() > UNSENT_MAX {
+            return Poll::Pending;
+        }
+        let context = Rc::clone(&self.context);
+        let mut scratch = context.scratch.borrow_mut();
+        let mut buf = ReadBuf::new(&mut scratch);
+        match self.downstream.poll_read(cx, &mut buf) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(_)) => Poll::Ready(false),
+            Poll::Ready(Ok(())) => {
+                context.turn();
+                self.input.extend_from_slice(buf.filled());
+                Poll::Ready(!buf.filled().is_empty())
+            }
+        }
+    }
+
+    /// A reply owed to this session, of the common kind.
+    pub(super) fn owed(&self, shape: Shape, command: CommandName) -> Pending {
+        Pending {
+            downstream: Rc::clone(&self.downstream),
+            shape,
+            quiet: Quiet::No,
+            conversion: Conversion::None,
+            label: Label(self.dialect.unwrap_or(Dialect::Text), command),
+            write: None,
+            open: false,
+            asked_us: self.context.now_us(),
+        }
+    }
+
+    /// Ends the session: what is owed is delivered, as far as the app still takes it.
+    pub(super) async fn close(mut self) {
+        drop(self.granted.take());
+        if self.downstream.end() != Some(End::Now) {
+            let downstream = Rc::clone(&self.downstream);
+            poll_fn(|cx| {
+                downstream.set_waker(cx.waker());
+                downstream.set_awaiting(Awaiting::Idle);
+                let flushed = downstream.poll_flush(cx);
+                if downstream.end() == Some(End::Now) || flushed.is_ready() && downstream.in_flight() == 0 {
+                    return Poll::Ready(());
+                }
+                Poll::Pending
+            })
+            .await;
+            let _ = poll_fn(|cx| self.downstream.poll_shutdown(cx)).await;
+        }
+        self.settle_odd();
+        self.downstream.abort();
+        if let Some(own) = &self.own {
+            own.finish();
+        }
+    }
+}
+
+/// A request that is sent in pieces.
+struct Plan {
+    /// Bytes of the input that `head` stands for.
+    used: usize,
+    head: Vec<u8>,
+    body: u64,
+    write: Option<(Vec<u8>, Intent)>,
+    /// Sent behind the body.
+    behind: &'static [u8],
+    pending: Pending,
+}
+
+/// What memcached has not taken yet, before the app is read again.
+const UNSENT_MAX: usize = 256 * 1024;

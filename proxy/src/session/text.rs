@@ -1,0 +1,365 @@
+//! Dispatch of text requests, classic and meta.
+//!
+//! | request | goes |
+//! |---|---|
+//! | plainly valid, one answer | on the connection in use, loud |
+//! | `get` of one key | on a shared connection as `mg KEY k f v`: memcached answers a batch of those at once |
+//! | a write | the same, holding its key's gate where there are peers |
+//! | long, odd, administrative, streaming | on the session's own connection |
+//! | `stats memcloud` | nowhere: answered here |
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use memcloud_protocol::memcache::expiry::Expiry;
+use memcloud_protocol::memcache::text::{
+    self, ArithmeticVerb, Command, Decoded, GatVerb, GetVerb, Keys, Meta, MetaMode, MetaVerb, Reach, Request,
+};
+use tokio::task::spawn_local;
+
+use super::binary::store_label;
+use super::{LARGE_REPLY, OddWrite, Session, Step, WHOLE_REQUEST_MAX, intent};
+use crate::metrics::CommandName;
+use crate::replication::effect::Intent;
+use crate::replication::{Effect, Slot};
+use crate::upstream::{Conversion, Hold, Quiet, Shape, Upstream, Write};
+
+impl Session {
+    /// Hands on the request at the front of `rest`. 0 if it is not all here.
+    pub(super) fn text(&mut self, rest: &[u8]) -> Result<usize, Step> {
+        let framing = self.context.capability.get().framing;
+        match text::decode(rest, &framing) {
+            Decoded::Incomplete => Ok(0),
+            Decoded::LineTooLong => {
+                Err(if self.own.is_some() { Step::Raw } else { self.own_or_refuse(rest)? })
+            }
+            Decoded::LongGet => {
+                Err(if self.own.is_some() { Step::LongLine } else { self.own_or_refuse(rest)? })
+            }
+            Decoded::Request(request) => self.text_request(rest, &request),
+        }
+    }
+
+    /// A connection of its own, unless that was just refused: then the line cannot be passed on at all.
+    fn own_or_refuse(&mut self, _rest: &[u8]) -> Result<Step, Step> {
+        match self.refusal.take() {
+            None => Ok(Step::Own),
+            Some(_) => Err(Step::Over),
+        }
+    }
+
+    fn text_request(&mut self, rest: &[u8], request: &Request<'_>) -> Result<usize, Step> {
+        match request.command {
+            Command::Quit => return Err(Step::Over),
+            Command::Stats { args: b"memcloud" } => return self.stats_of_our_own(request.line.len()),
+            _ => {}
+        }
+        if let Some(reason) = self.refusal.take() {
+            return Ok(self.refuse(request, rest.len(), &reason));
+        }
+        if self.own.is_none() && self.wants_own(request) {
+            return Err(Step::Own);
+        }
+        let upstream = match self.upstream() {
+            Ok(upstream) => Rc::clone(upstream),
+            Err(reason) => return Ok(self.refuse(request, rest.len(), &reason)),
+        };
+        let len = request.line.len() as u64 + request.body;
+        if (rest.len() as u64) < len {
+            return if request.body > WHOLE_REQUEST_MAX { Err(Step::Stream) } else { Ok(0) };
+        }
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        self.send_text(&upstream, request, &rest[request.line.len()..len])?;
+        Ok(len)
+    }
+
+    fn wants_own(&self, request: &Request<'_>) -> bool {
+        let alone = matches!(
+            request.command,
+            Command::Watch | Command::Dump | Command::Shutdown | Command::Admin | Command::Odd
+        );
+        alone
+            || self.shared.is_none()
+            || request.body > WHOLE_REQUEST_MAX
+            || self.downstream.reply_peak() > LARGE_REPLY && self.upstream().is_ok()
+    }
+
+    /// Answers in memcached's place; says how many bytes of the input that settles.
+    fn refuse(&mut self, request: &Request<'_>, have: usize, reason: &str) -> usize {
+        if request.quiet.is_none() || matches!(request.command, Command::Meta(_)) {
+            self.downstream.deliver(b"SERVER_ERROR ");
+            self.downstream.deliver(reason.as_bytes());
+            self.downstream.deliver(b"\r\n");
+        }
+        self.keys_sent = 0;
+        let len = request.line.len() as u64 + request.body;
+        let used = len.min(have as u64);
+        self.skip = len - used;
+        usize::try_from(used).unwrap_or(have)
+    }
+
+    fn send_text(&mut self, upstream: &Rc<Upstream>, request: &Request<'_>, body: &[u8]) -> Result<(), Step> {
+        let value = body.strip_suffix(b"\r\n").unwrap_or(body);
+        let now_s = self.context.wall_seconds();
+        match request.command {
+            Command::Get { verb, keys } => self.send_get(upstream, request, verb, keys),
+            Command::GetAndTouch { verb, keys, .. } => return self.send_gat(upstream, request, verb, keys),
+            Command::Store { verb, key, flags, exptime, .. } => {
+                if self.context.capability.get().authentication {
+                    // ASCII authentication poses as a `set`; what it carries is nobody else's business.
+                    self.alone = true;
+                    self.send_line(upstream, request, body, Shape::Line, None);
+                    return Ok(());
+                }
+                let slot = self.gate(key, upstream)?;
+                let write = slot.map(|slot| held(slot, intent::of_store(verb, flags, exptime, value, now_s)));
+                self.send_line(upstream, request, body, Shape::Line, write);
+            }
+            Command::Delete { key } => self.send_write(upstream, request, key, Intent::Delete)?,
+            Command::Arithmetic { key, .. } => self.send_write(upstream, request, key, Intent::Change)?,
+            Command::Touch { key, .. } => self.send_write(upstream, request, key, Intent::Touch)?,
+            Command::FlushAll { delay } => self.send_flush(upstream, request, delay.unwrap_or(0), now_s)?,
+            Command::Meta(meta) => self.send_meta(upstream, request, &meta, body)?,
+            Command::Version | Command::MetaNoop => {
+                self.send_line(upstream, request, body, Shape::Line, None)
+            }
+            Command::Stats { .. } => self.send_line(upstream, request, body, Shape::Stats, None),
+            Command::Watch => return Err(Step::Raw),
+            Command::Dump => {
+                if self.downstream.in_flight() > 0 {
+                    return Err(Step::Idle);
+                }
+                self.alone = true;
+                self.send_line(upstream, request, body, Shape::Dump, None);
+            }
+            Command::Admin | Command::Shutdown | Command::Odd => {
+                return self.send_odd(upstream, request, body);
+            }
+            Command::Quit => return Err(Step::Over),
+        }
+        Ok(())
+    }
+
+    fn send_get(&self, upstream: &Upstream, request: &Request<'_>, verb: GetVerb, keys: Keys<'_>) {
+        let convertible =
+            !upstream.is_own() && self.context.capability.get().meta && !self.context.stale_marks_seen();
+        match keys.single() {
+            Some(key) if convertible => {
+                let cas = verb == GetVerb::Gets;
+                let flags: &[u8] = if cas { b" k f c v\r\n" } else { b" k f v\r\n" };
+                let mut pending = self.owed(Shape::Line, label(&request.command));
+                pending.conversion = Conversion::Get { cas };
+                upstream.request(&[b"mg ", key, flags], pending);
+            }
+            _ => self.send_line(upstream, request, b"", Shape::Values, None),
+        }
+    }
+
+    /// With peers, a `gat` of several keys goes up as one for each: each holds its own gate, and no two at once.
+    fn send_gat(
+        &mut self,
+        upstream: &Rc<Upstream>,
+        request: &Request<'_>,
+        verb: GatVerb,
+        keys: Keys<'_>,
+    ) -> Result<(), Step> {
+        if self.context.replication.is_none() {
+            self.send_line(upstream, request, b"", Shape::Values, None);
+            return Ok(());
+        }
+        let count = keys.count();
+        let exptime = request.line.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
+        let word: &[u8] = if verb == GatVerb::Gats { b"gats " } else { b"gat " };
+        for (position, key) in keys.iter().enumerate().skip(self.keys_sent) {
+            if let Some(slot) = self.gate(key, upstream)? {
+                let mut pending = self.owed(Shape::Values, label(&request.command));
+                pending.write = Some(held(slot, Intent::Touch));
+                pending.quiet = if position + 1 == count { Quiet::No } else { Quiet::End };
+                upstream.request(&[word, exptime, b" ", key, b"\r\n"], pending);
+            }
+            self.keys_sent = position + 1;
+        }
+        self.keys_sent = 0;
+        Ok(())
+    }
+
+    fn send_write(
+        &mut self,
+        up: &Rc<Upstream>,
+        request: &Request<'_>,
+        key: &[u8],
+        intent: Intent,
+    ) -> Result<(), Step> {
+        let write = self.gate(key, up)?.map(|slot| held(slot, intent));
+        self.send_line(up, request, b"", Shape::Line, write);
+        Ok(())
+    }
+
+    fn send_flush(
+        &mut self,
+        up: &Rc<Upstream>,
+        request: &Request<'_>,
+        delay: i64,
+        now_s: u64,
+    ) -> Result<(), Step> {
+        let write = match Expiry::from_exptime(delay, now_s) {
+            Expiry::At(at_s) if delay > 0 && self.context.replication.is_some() => {
+                Some(Hold::Scheduled(at_s * 1000))
+            }
+            Expiry::At(_) if delay > 0 => None,
+            _ => self.gate_of_all()?.then_some(Hold::All),
+        };
+        let write = write.map(|hold| Box::new(Write { hold, intent: Intent::Flush, effect: None }));
+        self.send_line(up, request, b"", Shape::Line, write);
+        Ok(())
+    }
+
+    fn send_meta(
+        &mut self,
+        upstream: &Rc<Upstream>,
+        request: &Request<'_>,
+        meta: &Meta<'_>,
+        body: &[u8],
+    ) -> Result<(), Step> {
+        if meta.has(b'I') {
+            self.context.note_stale_marks();
+        }
+        if self.context.replication.is_none() {
+            self.send_line(upstream, request, body, Shape::Line, None);
+            return Ok(());
+        }
+        let value = body.strip_suffix(b"\r\n").unwrap_or(body);
+        let intent =
+            intent::of_meta(meta, value, self.context.wall_seconds(), self.context.stale_marks_seen());
+        let Some(intent) = intent else {
+            self.send_line(upstream, request, body, Shape::Line, None);
+            return Ok(());
+        };
+        let slot = self.gate(&meta.decoded_key(), upstream)?;
+        let intent = self.ask_before(upstream, meta, intent);
+        self.send_line(upstream, request, body, Shape::Line, slot.map(|slot| held(slot, intent)));
+        Ok(())
+    }
+
+    /// Whether `ms … I C<cas>` will have marked its item stale, its answer does not tell: the item's CAS is asked
+    /// for just in front of it, under the same gate.
+    fn ask_before(&self, upstream: &Upstream, meta: &Meta<'_>, intent: Intent) -> Intent {
+        let stale_store =
+            meta.verb == MetaVerb::Set && meta.has(b'I') && meta.mode() != Some(MetaMode::Append);
+        let cas = meta.token(b'C').and_then(|cas| std::str::from_utf8(cas).ok()?.parse().ok());
+        let (true, Some(cas)) = (stale_store, cas) else { return intent };
+        let before = Rc::new(Cell::new(None));
+        let mut pending = self.owed(Shape::Line, CommandName::Other);
+        pending.quiet = Quiet::Noreply;
+        pending.conversion = Conversion::CasOf(Rc::clone(&before));
+        let flag: &[u8] = if meta.is_base64() { b" b\r\n" } else { b"\r\n" };
+        upstream.request(&[b"me ", meta.key, flag], pending);
+        let payload = match intent {
+            Intent::Store(payload) => Some(payload),
+            _ => None,
+        };
+        Intent::StoreStale { payload, cas, before }
+    }
+
+    /// A line whose answers cannot be counted: all up to that of the `mn` behind it are its own.
+    fn send_odd(&mut self, upstream: &Rc<Upstream>, request: &Request<'_>, body: &[u8]) -> Result<(), Step> {
+        let write = self.write_of_odd(request)?;
+        let mut pending = self.owed(Shape::UntilNoop, label(&request.command));
+        pending.write = write;
+        upstream.request(&[request.line, body, b"mn\r\n"], pending);
+        // What it did is looked at before anything else is sent.
+        self.alone = true;
+        Ok(())
+    }
+
+    fn write_of_odd(&mut self, request: &Request<'_>) -> Result<Option<Box<Write>>, Step> {
+        if self.context.replication.is_none() {
+            return Ok(None);
+        }
+        let keys: Vec<Box<[u8]>> = match request.reach() {
+            Reach::Nothing => return Ok(None),
+            Reach::Everything => {
+                let hold = self.gate_of_all()?.then_some(Hold::All);
+                return Ok(hold.map(|hold| Box::new(Write { hold, intent: Intent::Flush, effect: None })));
+            }
+            Reach::Key(key) => vec![key.as_ref().into()],
+            Reach::Keys(keys) => keys.map(Into::into).collect(),
+        };
+        let effect = Rc::new(RefCell::new(None));
+        let hold = Hold::Afterwards(Rc::clone(&effect));
+        self.odd = Some(OddWrite { keys, effect });
+        Ok(Some(Box::new(Write { hold, intent: Intent::Odd, effect: None })))
+    }
+
+    /// Marks the keys of an odd request that has been answered, unless the answer was a plain refusal.
+    pub(super) fn settle_odd(&mut self) {
+        let Some(odd) = self.odd.take() else { return };
+        let Some(replication) = &self.context.replication else { return };
+        if matches!(*odd.effect.borrow(), Some(Effect::None)) {
+            return;
+        }
+        for key in odd.keys {
+            spawn_local(Arc::clone(replication).mark(key, Effect::Unknown));
+        }
+    }
+
+    fn send_line(
+        &self,
+        up: &Upstream,
+        request: &Request<'_>,
+        body: &[u8],
+        shape: Shape,
+        write: Option<Box<Write>>,
+    ) {
+        let mut pending = self.owed(shape, label(&request.command));
+        pending.quiet = quiet_of(request);
+        pending.write = write;
+        let (front, back) = request.loud();
+        up.request(&[front, back, body], pending);
+    }
+}
+
+/// What of the reply the app does not want.
+pub(super) fn quiet_of(request: &Request<'_>) -> Quiet {
+    match (&request.quiet, &request.command) {
+        (None, _) => Quiet::No,
+        (Some(_), Command::Meta(meta)) => Quiet::Meta(meta.verb),
+        (Some(_), _) => Quiet::Noreply,
+    }
+}
+
+fn held(slot: Slot, intent: Intent) -> Box<Write> {
+    Box::new(Write { hold: Hold::Key(slot), intent, effect: None })
+}
+
+/// Under which name a request is counted.
+pub(super) fn label(command: &Command<'_>) -> CommandName {
+    match command {
+        Command::Get { verb: GetVerb::Get, .. } => CommandName::Get,
+        Command::Get { .. } => CommandName::Gets,
+        Command::GetAndTouch { verb: GatVerb::Gat, .. } => CommandName::Gat,
+        Command::GetAndTouch { .. } => CommandName::Gats,
+        Command::Store { verb, .. } => store_label(*verb),
+        Command::Delete { .. } => CommandName::Delete,
+        Command::Arithmetic { verb: ArithmeticVerb::Incr, .. } => CommandName::Incr,
+        Command::Arithmetic { .. } => CommandName::Decr,
+        Command::Touch { .. } => CommandName::Touch,
+        Command::FlushAll { .. } => CommandName::FlushAll,
+        Command::Version => CommandName::Version,
+        Command::Stats { .. } => CommandName::Stats,
+        Command::MetaNoop => CommandName::MetaNoop,
+        Command::Quit => CommandName::Quit,
+        Command::Meta(meta) => match meta.verb {
+            MetaVerb::Get => CommandName::MetaGet,
+            MetaVerb::Set => CommandName::MetaSet,
+            MetaVerb::Delete => CommandName::MetaDelete,
+            MetaVerb::Arithmetic => CommandName::MetaArithmetic,
+            MetaVerb::Debug => CommandName::MetaDebug,
+        },
+        Command::Watch => CommandName::Watch,
+        Command::Dump => CommandName::LruCrawler,
+        Command::Admin | Command::Shutdown => CommandName::Admin,
+        Command::Odd => CommandName::Other,
+    }
+}

@@ -1,0 +1,200 @@
+//! The side of the local memcached: connections to it, and the answers that come back on them.
+//!
+//! Every request that goes up is owed exactly one reply (requests that want none are sent without that wish and
+//! their reply is swallowed), so a connection is two things: bytes to send, and a queue of what is owed, in the
+//! same order. Many sessions of a worker use one *shared* connection; a session that streams, holds state or
+//! says odd things has its *own*.
+//!
+//! ```text
+//!  session ─ push(bytes, Pending) ─►  out ──────────► memcached
+//!                                     pending ◄────── reply: framed, delivered to its session, effect completed
+//! ```
+//!
+//! Promises: an answer reaches the session that asked, or the session is told that none will come; a write whose
+//! answer never came is reported as *unknown* only after memcached has closed the connection, when it can no
+//! longer be carried out. Refuses to know how requests were decoded.
+
+mod capability;
+mod connection;
+mod graveyard;
+mod pending;
+mod replies;
+mod reply;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::Waker;
+
+pub(crate) use capability::Capability;
+pub(crate) use capability::{Monitor, UpstreamState};
+pub(crate) use connection::{keep_connected, open_own};
+pub(crate) use pending::{Conversion, Hold, Label, Pending, Quiet, Write};
+pub(crate) use reply::{Shape, trim};
+
+use crate::downstream::Downstream;
+use crate::replication::LaneId;
+use crate::worker::Context;
+
+/// One connection to memcached, or the place of a shared one that comes and goes.
+pub(crate) struct Upstream {
+    context: Rc<Context>,
+    /// The session whose own connection this is.
+    owner: Option<Rc<Downstream>>,
+    lane: Cell<LaneId>,
+    state: RefCell<State>,
+    task: RefCell<Option<Waker>>,
+    scheduled: Cell<bool>,
+}
+
+struct State {
+    phase: Phase,
+    out: Vec<u8>,
+    sent: usize,
+    pending: VecDeque<Pending>,
+    framer: reply::Framer,
+    /// The reply at the front has begun to reach its session.
+    begun: bool,
+    /// What is left of the reply at the front is not for the app.
+    swallow: bool,
+    /// When memcached last said something.
+    heard_us: u64,
+    timed_out: bool,
+}
+
+/// Whether requests can be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Not connected, for this reason.
+    Down(Rc<str>),
+    Up,
+    /// The session is over; the connection ends when nothing is owed any more.
+    Finishing,
+}
+
+impl Upstream {
+    fn new(context: Rc<Context>, owner: Option<Rc<Downstream>>, phase: Phase) -> Rc<Self> {
+        let upstream = Rc::new(Self {
+            owner,
+            lane: Cell::new(crate::replication::next_lane()),
+            state: RefCell::new(State {
+                phase,
+                out: Vec::new(),
+                sent: 0,
+                pending: VecDeque::new(),
+                framer: reply::Framer::default(),
+                begun: false,
+                swallow: false,
+                heard_us: context.now_us(),
+                timed_out: false,
+            }),
+            task: RefCell::new(None),
+            scheduled: Cell::new(false),
+            context,
+        });
+        upstream.context.watch(&upstream);
+        upstream
+    }
+
+    /// The place of a shared connection, not yet connected.
+    pub(crate) fn shared(context: Rc<Context>) -> Rc<Self> {
+        Self::new(context, None, Phase::Down("not connected yet".into()))
+    }
+
+    /// The order in which memcached sees what is sent here. A new connection is a new lane.
+    pub(crate) fn lane(&self) -> LaneId {
+        self.lane.get()
+    }
+
+    /// Whether a session has it for itself.
+    pub(crate) fn is_own(&self) -> bool {
+        self.owner.is_some()
+    }
+
+    /// Why nothing can be sent, if so.
+    pub(crate) fn down_reason(&self) -> Option<Rc<str>> {
+        match &self.state.borrow().phase {
+            Phase::Down(reason) => Some(Rc::clone(reason)),
+            Phase::Up | Phase::Finishing => None,
+        }
+    }
+
+    /// Queues bytes for memcached; they leave at the end of the turn, with those of all other sessions.
+    pub(crate) fn send(&self, pieces: &[&[u8]]) {
+        let mut state = self.state.borrow_mut();
+        for piece in pieces {
+            state.out.extend_from_slice(piece);
+        }
+        drop(state);
+        self.schedule();
+    }
+
+    /// Sends a request that is whole, and notes the reply that is owed for it.
+    pub(crate) fn request(&self, pieces: &[&[u8]], pending: Pending) {
+        pending.downstream.asked();
+        let mut state = self.state.borrow_mut();
+        for piece in pieces {
+            state.out.extend_from_slice(piece);
+        }
+        state.pending.push_back(pending);
+        drop(state);
+        self.schedule();
+    }
+
+    /// Notes the reply that is owed for what was, or will be, sent.
+    pub(crate) fn expect(&self, pending: Pending) {
+        pending.downstream.asked();
+        self.state.borrow_mut().pending.push_back(pending);
+    }
+
+    /// The request sent last is now complete.
+    pub(crate) fn close_request(&self) {
+        if let Some(pending) = self.state.borrow_mut().pending.back_mut() {
+            pending.open = false;
+            pending.asked_us = self.context.now_us();
+        }
+    }
+
+    /// Bytes that memcached has not taken yet.
+    pub(crate) fn unsent(&self) -> usize {
+        let state = self.state.borrow();
+        state.out.len() - state.sent
+    }
+
+    /// The session is over. What is still owed is awaited, for the outcome of its writes, then the connection ends.
+    pub(crate) fn finish(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.phase == Phase::Up {
+            state.phase = Phase::Finishing;
+        }
+        drop(state);
+        self.schedule();
+    }
+
+    /// Breaks the connection if memcached owes an answer and has said nothing for too long.
+    pub(crate) fn check_timeout(&self, now_us: u64) {
+        let mut state = self.state.borrow_mut();
+        let Some(front) = state.pending.front() else { return };
+        let patient = front.open
+            || !front.shape.has_deadline()
+            || self.owner.as_ref().is_some_and(|o| o.is_backed_up());
+        if patient {
+            state.heard_us = now_us;
+            return;
+        }
+        let since = front.asked_us.max(state.heard_us);
+        if now_us.saturating_sub(since) > self.context.settings.upstream_timeout_us && !state.timed_out {
+            state.timed_out = true;
+            drop(state);
+            self.schedule();
+        }
+    }
+
+    fn schedule(&self) {
+        if !self.scheduled.replace(true)
+            && let Some(task) = &*self.task.borrow()
+        {
+            task.wake_by_ref();
+        }
+    }
+}

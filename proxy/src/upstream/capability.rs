@@ -1,0 +1,159 @@
+//! What the memcached behind us is and can do: asked, not guessed from its version.
+//!
+//! One small connection of the proxy's own asks when memcached comes up, then says `mn` every second: so `/ready`
+//! and `/status` know whether it answers, without any app's help. How memcached frames what is ill-formed differs
+//! between versions, so a few harmless ill-formed lines are sent once and the answers counted.
+
+use std::io;
+use std::time::Duration;
+
+use memcloud_protocol::memcache::error::UNAUTHENTICATED;
+use memcloud_protocol::memcache::text::Framing;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::config::Address;
+use crate::net::{self, Stream};
+
+/// What memcached can do, as the data path needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Capability {
+    /// It answers meta commands.
+    pub meta: bool,
+    /// It wants a user and a password first (`-Y`): every session says its own.
+    pub authentication: bool,
+    /// How it frames ill-formed storage lines.
+    pub framing: Framing,
+}
+
+impl Default for Capability {
+    fn default() -> Self {
+        Self { meta: true, authentication: false, framing: Framing::default() }
+    }
+}
+
+/// How memcached is, as last seen.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) struct UpstreamState {
+    /// Why it cannot be used; `None` while it answers.
+    pub down: Option<String>,
+    /// As it says itself.
+    pub version: String,
+    /// What it can do.
+    pub capability: Capability,
+}
+
+/// The task that keeps an eye on memcached.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    address: Address,
+    patience: Duration,
+    state: watch::Sender<UpstreamState>,
+}
+
+impl Monitor {
+    /// A monitor, and where its findings are read.
+    #[must_use]
+    pub(crate) fn new(address: Address, patience: Duration) -> (Self, watch::Receiver<UpstreamState>) {
+        let unknown = UpstreamState { down: Some("not asked yet".to_owned()), ..UpstreamState::default() };
+        let (state, receiver) = watch::channel(unknown);
+        (Self { address, patience, state }, receiver)
+    }
+
+    /// Watches for ever.
+    pub(crate) async fn run(self) {
+        loop {
+            let error = match timeout(self.patience, self.ask()).await {
+                Ok(Ok(link)) => self.listen(link).await,
+                Ok(Err(error)) => error,
+                Err(_) => io::Error::from(io::ErrorKind::TimedOut),
+            };
+            self.state.send_if_modified(|state| {
+                let down = Some(format!("memcached at {} is not reachable: {error}", self.address));
+                let new = state.down != down;
+                state.down = down;
+                new
+            });
+            sleep(RETRY).await;
+        }
+    }
+
+    async fn ask(&self) -> io::Result<BufReader<Stream>> {
+        let mut link = BufReader::new(net::connect(&self.address).await?);
+        let (version, capability) = ask_all(&mut link).await?;
+        tracing::info!(upstream.addr = %self.address, version, ?capability, "memcached answers");
+        self.state.send_replace(UpstreamState { down: None, version, capability });
+        Ok(link)
+    }
+
+    /// Returns what went wrong in the end.
+    async fn listen(&self, mut link: BufReader<Stream>) -> io::Error {
+        loop {
+            sleep(INTERVAL).await;
+            let asked = async {
+                link.get_mut().write_all(b"mn\r\n").await?;
+                line(&mut link).await.map(drop)
+            };
+            match timeout(self.patience, asked).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error,
+                Err(_) => return io::Error::from(io::ErrorKind::TimedOut),
+            }
+        }
+    }
+}
+
+async fn ask_all(link: &mut BufReader<Stream>) -> io::Result<(String, Capability)> {
+    link.get_mut().write_all(b"version\r\n").await?;
+    let answer = line(link).await?;
+    if answer == UNAUTHENTICATED {
+        return Ok((String::new(), Capability { authentication: true, ..Capability::default() }));
+    }
+    let version = String::from_utf8_lossy(answer.strip_prefix(b"VERSION ").unwrap_or(&answer)).into_owned();
+    let meta = lines_before_version(link, b"mn\r\n").await?.iter().any(|line| line == b"MN");
+    let mut framing = Framing::default();
+    if meta {
+        let long_key = format!("set {} 0 0 2\r\n", "k".repeat(251));
+        framing.long_key_swallows = swallows(link, long_key.as_bytes()).await?;
+        framing.bad_number_swallows = swallows(link, b"replace memcloud:probe x 0 2\r\n").await?;
+        framing.extra_token_stores = swallows(link, b"replace memcloud:probe 0 0 2 0 0\r\n").await?;
+        framing.meta_bad_flag_swallows = swallows(link, b"ms memcloud:probe 2 MR ~\r\n").await?;
+        let blank = lines_before_version(link, b" mn\r\n").await?;
+        framing.leading_blank_is_error = !blank.iter().any(|line| line == b"MN");
+    }
+    Ok((version, Capability { meta, authentication: false, framing }))
+}
+
+/// Sends an ill-formed storage line that announces two bytes, and `mn` as those bytes: is it data or a command?
+async fn swallows(link: &mut BufReader<Stream>, storage_line: &[u8]) -> io::Result<bool> {
+    let question = [storage_line, b"mn\r\n"].concat();
+    Ok(!lines_before_version(link, &question).await?.iter().any(|line| line == b"MN"))
+}
+
+async fn lines_before_version(link: &mut BufReader<Stream>, question: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    link.get_mut().write_all(&[question, b"version\r\n"].concat()).await?;
+    let mut lines = Vec::new();
+    while lines.len() < ANSWER_LINES_MAX {
+        let answer = line(link).await?;
+        if answer.starts_with(b"VERSION ") {
+            return Ok(lines);
+        }
+        lines.push(answer);
+    }
+    Err(io::Error::other("it answers more than it was asked"))
+}
+
+async fn line(link: &mut BufReader<Stream>) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let read = link.take(ANSWER_BYTES_MAX).read_until(b'\n', &mut line).await?;
+    if read == 0 {
+        return Err(io::Error::other("it closed the connection"));
+    }
+    Ok(super::trim(&line).to_vec())
+}
+
+const INTERVAL: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_millis(100);
+const ANSWER_LINES_MAX: usize = 16;
+const ANSWER_BYTES_MAX: u64 = 4096;

@@ -1,0 +1,295 @@
+//! The task of one connection: replies in, batches out, and what happens when it breaks.
+//!
+//! ```text
+//!            connect + "mn" answered             closed, broken, silent for too long
+//!  Down(why) ─────────────────────────►  Up  ─────────────────────────────────────►  Down(why)
+//!     ▲                                                                                 │
+//!     └──────── backoff, for ever (shared connections only) ◄───────────────────────────┘
+//! ```
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::task::coop::unconstrained;
+use tokio::time::{sleep, timeout};
+
+use super::replies::Batch;
+use super::{Phase, Upstream, graveyard};
+use crate::backoff::Backoff;
+use crate::downstream::Downstream;
+use crate::metrics::UpstreamFault;
+use crate::net::{self, Stream};
+use crate::worker::Context;
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// memcached closed it.
+    Closed,
+    /// The operating system reported this.
+    Broken(String),
+    /// Bytes came that fit no reply.
+    OutOfStep(&'static str),
+    /// An answer was owed for too long.
+    TimedOut,
+    /// Its session is over and nothing is owed.
+    Finished,
+}
+
+impl Stop {
+    fn fault(&self) -> UpstreamFault {
+        match self {
+            Self::Closed | Self::Finished => UpstreamFault::Closed,
+            Self::Broken(_) => UpstreamFault::Broken,
+            Self::OutOfStep(_) => UpstreamFault::OutOfStep,
+            Self::TimedOut => UpstreamFault::TimedOut,
+        }
+    }
+
+    fn sentence(&self) -> String {
+        match self {
+            Self::Closed => "memcached closed the connection".to_owned(),
+            Self::Broken(error) => format!("the connection to memcached broke: {error}"),
+            Self::OutOfStep(what) => (*what).to_owned(),
+            Self::TimedOut => "memcached does not answer".to_owned(),
+            Self::Finished => "the session is over".to_owned(),
+        }
+    }
+}
+
+/// Keeps a shared connection up for ever. `first` is told how the first attempt ended.
+pub(crate) async fn keep_connected(upstream: Rc<Upstream>, first: tokio::sync::oneshot::Sender<()>) {
+    let mut first = Some(first);
+    let mut backoff = Backoff::new(RECONNECT_MIN, RECONNECT_MAX);
+    loop {
+        let context = Rc::clone(&upstream.context);
+        let limit = Duration::from_micros(context.settings.upstream_timeout_us);
+        let reason = match timeout(limit, establish(&context)).await {
+            Ok(Ok(stream)) => {
+                backoff.reset();
+                upstream.up();
+                if let Some(first) = first.take() {
+                    let _ = first.send(());
+                }
+                let (stop, stream) = serve(&upstream, stream).await;
+                upstream.ended(&stop, stream);
+                context.counters.upstream_error(stop.fault());
+                stop.sentence()
+            }
+            Ok(Err(error)) => format!("memcached is not reachable: {error}"),
+            Err(_) => "memcached does not answer".to_owned(),
+        };
+        if upstream.set_down(&reason) {
+            tracing::warn!(upstream.addr = %context.settings.upstream, reason, "no memcached");
+        }
+        if let Some(first) = first.take() {
+            let _ = first.send(());
+        }
+        sleep(backoff.next_delay()).await;
+    }
+}
+
+/// Opens a connection that one session has for itself.
+pub(crate) async fn open_own(context: &Rc<Context>, owner: &Rc<Downstream>) -> Result<Rc<Upstream>, String> {
+    let limit = Duration::from_micros(context.settings.upstream_timeout_us);
+    let stream = match timeout(limit, net::connect(&context.settings.upstream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(format!("memcached is not reachable: {error}")),
+        Err(_) => return Err("memcached does not answer".to_owned()),
+    };
+    let upstream = Upstream::new(Rc::clone(context), Some(Rc::clone(owner)), Phase::Up);
+    let task = Rc::clone(&upstream);
+    tokio::task::spawn_local(async move {
+        let (stop, stream) = serve(&task, stream).await;
+        task.ended(&stop, stream);
+        if stop != Stop::Finished {
+            task.set_down(&stop.sentence());
+        }
+        if let Some(owner) = &task.owner {
+            owner.finish();
+        }
+    });
+    Ok(upstream)
+}
+
+/// Connects and waits until memcached has answered once: a hung server accepts connections too.
+async fn establish(context: &Context) -> io::Result<Stream> {
+    let mut stream = net::connect(&context.settings.upstream).await?;
+    stream.write_all(b"mn\r\n").await?;
+    let mut answer = Vec::with_capacity(64);
+    while !answer.ends_with(b"\n") && answer.len() < 512 {
+        if stream.read_buf(&mut answer).await? == 0 {
+            return Err(io::Error::other("it closed the connection at once"));
+        }
+    }
+    match answer.as_slice() {
+        b"MN\r\n" => Ok(stream),
+        other => Err(io::Error::other(String::from_utf8_lossy(other).trim_end().to_owned())),
+    }
+}
+
+async fn serve(upstream: &Rc<Upstream>, mut stream: Stream) -> (Stop, Stream) {
+    let mut partial = Vec::new();
+    let stop = unconstrained(poll_fn(|cx| upstream.turn(cx, &mut stream, &mut partial))).await;
+    (stop, stream)
+}
+
+impl Upstream {
+    fn up(&self) {
+        let mut state = self.state.borrow_mut();
+        state.phase = Phase::Up;
+        state.heard_us = self.context.turn();
+        drop(state);
+        self.lane.set(crate::replication::next_lane());
+    }
+
+    /// True if the reason is new.
+    fn set_down(&self, reason: &str) -> bool {
+        let mut state = self.state.borrow_mut();
+        let down = Phase::Down(reason.into());
+        let new = state.phase != down;
+        state.phase = down;
+        new
+    }
+
+    fn turn(&self, cx: &mut TaskContext<'_>, stream: &mut Stream, partial: &mut Vec<u8>) -> Poll<Stop> {
+        self.remember(cx);
+        let mut batch = Batch::default();
+        let read = self.read(cx, stream, partial, &mut batch);
+        if let Some(replication) = &self.context.replication
+            && !batch.outcomes.is_empty()
+        {
+            replication.complete(batch.outcomes, self.context.wall_ms());
+        }
+        for downstream in batch.touched {
+            downstream.flush();
+        }
+        if let Poll::Ready(stop) = read {
+            return Poll::Ready(stop);
+        }
+        if let Some(stop) = self.write(cx, stream) {
+            return Poll::Ready(stop);
+        }
+        Poll::Pending
+    }
+
+    fn remember(&self, cx: &TaskContext<'_>) {
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+        self.scheduled.set(false);
+    }
+
+    fn read(
+        &self,
+        cx: &mut TaskContext<'_>,
+        stream: &mut Stream,
+        partial: &mut Vec<u8>,
+        batch: &mut Batch,
+    ) -> Poll<Stop> {
+        for _ in 0..READS_A_TURN {
+            if let Some(owner) = &self.owner
+                && owner.is_backed_up()
+            {
+                owner.wake_when_drained(cx.waker());
+                return Poll::Pending;
+            }
+            let mut scratch = self.context.scratch.borrow_mut();
+            let kept = partial.len();
+            scratch[..kept].copy_from_slice(partial);
+            let mut buf = ReadBuf::new(&mut scratch[kept..]);
+            let got = match Pin::new(&mut *stream).poll_read(cx, &mut buf) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Stop::Broken(error.to_string())),
+                Poll::Ready(Ok(())) => buf.filled().len(),
+            };
+            if got == 0 {
+                return Poll::Ready(Stop::Closed);
+            }
+            self.context.turn();
+            let input = &scratch[..kept + got];
+            let used = match self.take_replies(input, batch) {
+                Ok(used) => used,
+                Err(out_of_step) => return Poll::Ready(Stop::OutOfStep(out_of_step.0)),
+            };
+            partial.clear();
+            partial.extend_from_slice(&input[used..]);
+        }
+        // More may be waiting: others first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn write(&self, cx: &mut TaskContext<'_>, stream: &mut Stream) -> Option<Stop> {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        if state.timed_out {
+            return Some(Stop::TimedOut);
+        }
+        while state.sent < state.out.len() {
+            match Pin::new(&mut *stream).poll_write(cx, &state.out[state.sent..]) {
+                Poll::Pending => return None,
+                Poll::Ready(Err(error)) => return Some(Stop::Broken(error.to_string())),
+                Poll::Ready(Ok(sent)) => state.sent += sent,
+            }
+        }
+        if state.sent > 0 {
+            state.sent = 0;
+            state.out.clear();
+            state.out.shrink_to(OUT_KEPT_BYTES);
+            if let Some(owner) = &self.owner {
+                owner.upstream_drained();
+            }
+        }
+        let over = state.pending.front().is_none_or(|front| front.open);
+        (state.phase == Phase::Finishing && over).then_some(Stop::Finished)
+    }
+
+    /// Nothing more comes: the sessions learn that, and replication learns which outcomes are unknown.
+    fn ended(&self, stop: &Stop, stream: Stream) {
+        let mut guard = self.state.borrow_mut();
+        let pending = std::mem::take(&mut guard.pending);
+        let begun = std::mem::take(&mut guard.begun);
+        guard.out = Vec::new();
+        guard.sent = 0;
+        guard.framer = super::reply::Framer::default();
+        guard.swallow = false;
+        guard.timed_out = false;
+        guard.phase = Phase::Down(stop.sentence().into());
+        drop(guard);
+
+        let reason = stop.sentence();
+        let mut writes = Vec::new();
+        for (position, mut owed) in pending.into_iter().enumerate() {
+            if let Some(write) = owed.write.take() {
+                writes.push(write);
+            }
+            if self.owner.is_some() || begun && position == 0 {
+                // Cut in the middle of an answer, or as the session's own server would be gone.
+                owed.downstream.replied();
+                if self.owner.is_none() {
+                    owed.downstream.abort();
+                }
+            } else {
+                owed.refuse(&reason);
+                owed.downstream.flush();
+            }
+        }
+        if let Some(replication) = &self.context.replication {
+            graveyard::settle(writes, replication, stop, stream);
+        }
+    }
+}
+
+const RECONNECT_MIN: Duration = Duration::from_millis(10);
+const RECONNECT_MAX: Duration = Duration::from_secs(1);
+/// Reads in one turn, before other tasks of the worker have theirs.
+const READS_A_TURN: usize = 4;
+/// Memory that the send buffer keeps when it is empty.
+const OUT_KEPT_BYTES: usize = 64 * 1024;

@@ -1,0 +1,97 @@
+//! What is known about a request while memcached owes its reply.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use memcloud_protocol::memcache::Dialect;
+use memcloud_protocol::memcache::binary::Opcode;
+use memcloud_protocol::memcache::text::MetaVerb;
+
+use super::Shape;
+use crate::downstream::Downstream;
+use crate::metrics::CommandName;
+use crate::replication::effect::Intent;
+use crate::replication::{Effect, Slot};
+
+/// A reply owed to a session.
+pub(crate) struct Pending {
+    /// Who asked.
+    pub(crate) downstream: Rc<Downstream>,
+    /// Where its end is.
+    pub(crate) shape: Shape,
+    /// What of it the app did not want to hear.
+    pub(crate) quiet: Quiet,
+    /// How it was asked, where that is not how the app asked.
+    pub(crate) conversion: Conversion,
+    /// Under which name it is counted.
+    pub(crate) label: Label,
+    /// The write that holds its key's gate.
+    pub(crate) write: Option<Box<Write>>,
+    /// The request is still being sent: its body comes as the app sends it.
+    pub(crate) open: bool,
+    /// When it was asked.
+    pub(crate) asked_us: u64,
+}
+
+/// Which replies of a request are kept from the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quiet {
+    /// None.
+    No,
+    /// All: `noreply`.
+    Noreply,
+    /// Those that flag `q` hides, by verb.
+    Meta(MetaVerb),
+    /// Binary: those that the quiet opcode hides; the others go out under it.
+    Packet(Opcode),
+    /// The `END` of a part of a `gat` of several keys.
+    End,
+}
+
+/// A request that went up in another form.
+#[derive(Clone, Debug)]
+pub(crate) enum Conversion {
+    /// It went up as it came.
+    None,
+    /// `get` as `mg`: `VA` becomes `VALUE … END`, `EN` becomes `END`.
+    Get {
+        /// `gets`: with the CAS.
+        cas: bool,
+    },
+    /// An `me` of our own: its CAS is wanted.
+    CasOf(Rc<Cell<Option<u64>>>),
+}
+
+/// Dialect and command of a request, for the counters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Label(pub(crate) Dialect, pub(crate) CommandName);
+
+/// A write in flight.
+pub(crate) struct Write {
+    /// The gate it holds.
+    pub(crate) hold: Hold,
+    /// What its reply will mean.
+    pub(crate) intent: Intent,
+    /// What the reply has meant so far.
+    pub(crate) effect: Option<Effect>,
+}
+
+/// Which gate a write holds.
+#[derive(Debug)]
+pub(crate) enum Hold {
+    /// Its key's.
+    Key(Slot),
+    /// Everything's.
+    All,
+    /// None: the session marks the key once the outcome, which is left here, is known.
+    Afterwards(Rc<RefCell<Option<Effect>>>),
+    /// None: `flush_all` with a delay, due at this time in milliseconds since 1970.
+    Scheduled(u64),
+}
+
+impl Shape {
+    /// Whether memcached is expected to answer within the time-out.
+    pub(crate) fn has_deadline(self) -> bool {
+        !matches!(self, Self::Dump | Self::Raw)
+    }
+}

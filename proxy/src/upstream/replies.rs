@@ -1,0 +1,196 @@
+//! Replies on their way from memcached to the sessions that asked, and what they tell replication.
+
+use std::rc::Rc;
+
+use memcloud_protocol::memcache::{binary, reply as text};
+
+use super::pending::Hold;
+use super::reply::Piece;
+use super::{Conversion, Pending, Quiet, Shape, State, Upstream, trim};
+use crate::downstream::Downstream;
+use crate::replication::effect::cas_of_debug_line;
+use crate::replication::{Effect, Outcome};
+
+/// What a batch of replies leaves behind.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Sessions that were given something.
+    pub(super) touched: Vec<Rc<Downstream>>,
+    /// Writes whose outcome is known now.
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+/// Bytes came that no reply explains.
+#[derive(Debug)]
+pub(super) struct OutOfStep(pub(super) &'static str);
+
+impl Upstream {
+    /// Hands on all that `input` holds, whole or in pieces, and says how much of it was used.
+    pub(super) fn take_replies(&self, input: &[u8], batch: &mut Batch) -> Result<usize, OutOfStep> {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        state.heard_us = self.context.now_us();
+        let mut used = 0;
+        while used < input.len() {
+            let rest = &input[used..];
+            let Some(front) = state.pending.front_mut() else {
+                return self.unasked(rest).map(|()| input.len());
+            };
+            let (len, last) = match state.framer.next(front.shape, rest) {
+                Piece::Incomplete => break,
+                Piece::Malformed => return Err(OutOfStep("memcached said what no reply begins with")),
+                Piece::Head { len, last } => {
+                    front.head(&rest[..len], last, &mut state.swallow, state.begun)?;
+                    (len, last)
+                }
+                Piece::Data { len, last } => {
+                    front.data(&rest[..len], last, state.swallow);
+                    (len, last)
+                }
+            };
+            state.begun = true;
+            used += len;
+            if front.downstream.touch() {
+                batch.touched.push(Rc::clone(&front.downstream));
+            }
+            if last {
+                self.end_of_reply(state, batch);
+            }
+        }
+        Ok(used)
+    }
+
+    /// What memcached says of itself: a refusal, before it closes. The owner of the connection may hear it.
+    fn unasked(&self, bytes: &[u8]) -> Result<(), OutOfStep> {
+        match &self.owner {
+            Some(owner) => {
+                owner.deliver(bytes);
+                owner.finish();
+                Ok(())
+            }
+            None => Err(OutOfStep("memcached spoke without being asked")),
+        }
+    }
+
+    fn end_of_reply(&self, state: &mut State, batch: &mut Batch) {
+        state.begun = false;
+        state.swallow = false;
+        let Some(done) = state.pending.pop_front() else { return };
+        done.downstream.replied();
+        let now = self.context.now_us();
+        self.context.counters.duration_us(now.saturating_sub(done.asked_us), 1);
+        self.context.counters.request(done.label.0, done.label.1);
+        if let Some(write) = done.write {
+            write.end(batch);
+        }
+    }
+}
+
+impl super::Write {
+    /// Reports the outcome to whoever holds the gate.
+    pub(super) fn end(self, batch: &mut Batch) {
+        let effect = self.effect.unwrap_or(Effect::None);
+        match self.hold {
+            Hold::Key(slot) => batch.outcomes.push(Outcome::Key(slot, effect)),
+            Hold::All => batch.outcomes.push(Outcome::Flush(!matches!(effect, Effect::None))),
+            Hold::Afterwards(left) => *left.borrow_mut() = Some(effect),
+            Hold::Scheduled(at_ms) if !matches!(effect, Effect::None) => {
+                batch.outcomes.push(Outcome::Scheduled(at_ms))
+            }
+            Hold::Scheduled(_) => {}
+        }
+    }
+}
+
+impl Pending {
+    fn head(&mut self, head: &[u8], last: bool, swallow: &mut bool, begun: bool) -> Result<(), OutOfStep> {
+        if matches!(self.shape, Shape::Packet | Shape::Packets) {
+            return self.packet_head(head, swallow);
+        }
+        let line = trim(head);
+        if !begun {
+            *swallow = self.quiet.hides(line);
+        }
+        if let Some(write) = &mut self.write {
+            write.intent.note(line, &mut write.effect);
+        }
+        if let Conversion::CasOf(cas) = &self.conversion {
+            cas.set(cas_of_debug_line(line));
+        }
+        let hidden = *swallow
+            || last && (self.shape == Shape::UntilNoop || self.quiet == Quiet::End && line == b"END");
+        if hidden {
+            return Ok(());
+        }
+        match &self.conversion {
+            Conversion::None | Conversion::CasOf(_) => self.downstream.deliver(head),
+            Conversion::Get { cas } => self.classic_head(line, *cas)?,
+        }
+        Ok(())
+    }
+
+    /// `VA 3 kfoo f7` as `VALUE foo 7 3`, `EN` as `END`; errors as they are.
+    fn classic_head(&self, line: &[u8], cas: bool) -> Result<(), OutOfStep> {
+        // A miss repeats the key, too.
+        if line == b"EN" || line.starts_with(b"EN ") {
+            self.downstream.deliver(b"END\r\n");
+            return Ok(());
+        }
+        if !line.starts_with(b"VA ") {
+            self.downstream.deliver(line);
+            self.downstream.deliver(b"\r\n");
+            return Ok(());
+        }
+        self.downstream
+            .deliver_with(|out| text::write_value_line(line, cas, out))
+            .map(drop)
+            .map_err(|_| OutOfStep("memcached answered mg with flags that were not asked for"))
+    }
+
+    fn packet_head(&mut self, head: &[u8], swallow: &mut bool) -> Result<(), OutOfStep> {
+        let Some(header) = binary::Header::read(head) else { return Err(OutOfStep("half a header")) };
+        if let Some(write) = &mut self.write {
+            write.intent.note_packet(&header, &mut write.effect);
+        }
+        let Quiet::Packet(opcode) = self.quiet else {
+            self.downstream.deliver(head);
+            return Ok(());
+        };
+        *swallow = opcode.quiet_hides(header.status_or_vbucket);
+        if !*swallow {
+            self.downstream.deliver(&[head[0], opcode.to_byte()]);
+            self.downstream.deliver(&head[2..]);
+        }
+        Ok(())
+    }
+
+    fn data(&self, data: &[u8], last: bool, swallow: bool) {
+        if swallow {
+            return;
+        }
+        self.downstream.deliver(data);
+        if last && matches!(self.conversion, Conversion::Get { .. }) {
+            self.downstream.deliver(b"END\r\n");
+        }
+    }
+
+    /// Answers in memcached's place, when it cannot.
+    pub(super) fn refuse(&self, reason: &str) {
+        if !matches!(self.quiet, Quiet::Noreply | Quiet::End) {
+            self.downstream.deliver(b"SERVER_ERROR ");
+            self.downstream.deliver(reason.as_bytes());
+            self.downstream.deliver(b"\r\n");
+        }
+        self.downstream.replied();
+    }
+}
+
+impl Quiet {
+    fn hides(self, line: &[u8]) -> bool {
+        match self {
+            Self::No | Self::End | Self::Packet(_) => false,
+            Self::Noreply => true,
+            Self::Meta(verb) => verb.quiet_hides(&text::classify(line)),
+        }
+    }
+}

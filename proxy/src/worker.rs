@@ -1,0 +1,174 @@
+//! A worker: one thread, one event loop, its sessions and its connections to memcached.
+//!
+//! ```text
+//!  main thread: accept ──Accepted──► inbox ─► session task ─┐ dispatch           ┌─ replies
+//!                                                           └─► shared upstream ─┘   one of each per turn
+//! ```
+//!
+//! Promises that nothing in a worker waits for another worker, but at the gate of a key and for moments at the
+//! replica's lock. Refuses to know the configuration: what it needs is handed to it.
+
+mod context;
+mod sessions;
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::spawn_local;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use context::{Context, Settings};
+
+use crate::front_door::Seat;
+use crate::metrics::{Refusal, WorkerCounters};
+use crate::net::Accepted;
+use crate::replication::Shared;
+use crate::session;
+use crate::upstream::{Upstream, UpstreamState, keep_connected};
+
+/// A worker as the rest of the program sees it.
+pub(crate) struct Worker {
+    inbox: Inbox,
+    counters: Arc<WorkerCounters>,
+    thread: thread::JoinHandle<()>,
+}
+
+/// The way into a worker.
+#[derive(Clone)]
+pub(crate) struct Inbox {
+    arrivals: mpsc::Sender<(Accepted, Seat)>,
+    seats: Arc<AtomicU64>,
+}
+
+impl Inbox {
+    /// Sessions it has, those included that are on their way.
+    pub(crate) fn seats(&self) -> u64 {
+        self.seats.load(Ordering::Relaxed)
+    }
+
+    /// Gives it a connection.
+    pub(crate) async fn put(&self, accepted: Accepted) {
+        if self.arrivals.send((accepted, Seat::take(&self.seats))).await.is_err() {
+            tracing::debug!("an app came while the workers stop");
+        }
+    }
+}
+
+/// What a worker is built from.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) replication: Option<Arc<Shared>>,
+    pub(crate) upstream: watch::Receiver<UpstreamState>,
+    pub(crate) stale_marks: Arc<AtomicBool>,
+    /// What `stats memcloud` answers.
+    pub(crate) stats: Arc<dyn Fn() -> String + Send + Sync>,
+    pub(crate) drain: CancellationToken,
+}
+
+impl Worker {
+    /// Starts the thread. `ready` is told when its shared connections have tried to connect once.
+    pub(crate) fn start(number: usize, parts: Parts, ready: oneshot::Sender<()>) -> io::Result<Self> {
+        let (sender, arrivals) = mpsc::channel(INBOX_MAX);
+        let inbox = Inbox { arrivals: sender, seats: Arc::default() };
+        let counters = Arc::new(WorkerCounters::default());
+        let known = Arc::clone(&counters);
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(Default::default())
+            {
+                Ok(runtime) => runtime,
+                Err(error) => return tracing::error!(%error, "a worker cannot start"),
+            };
+            runtime.block_on(run(parts, counters, arrivals, ready));
+        })?;
+        Ok(Self { inbox, counters: known, thread })
+    }
+
+    /// The way into it.
+    pub(crate) fn inbox(&self) -> Inbox {
+        self.inbox.clone()
+    }
+
+    /// Its figures.
+    pub(crate) fn counters(&self) -> &Arc<WorkerCounters> {
+        &self.counters
+    }
+
+    /// Waits for the end of its thread, which `drain` brings about.
+    pub(crate) fn join(self) {
+        drop(self.inbox);
+        if self.thread.join().is_err() {
+            tracing::error!("a worker has panicked");
+        }
+    }
+}
+
+async fn run(
+    parts: Parts,
+    counters: Arc<WorkerCounters>,
+    mut arrivals: mpsc::Receiver<(Accepted, Seat)>,
+    ready: oneshot::Sender<()>,
+) {
+    let drain = parts.drain.clone();
+    let context = Rc::new(Context::new(parts, counters));
+    spawn_local(tick(Rc::clone(&context)));
+    let shared = connect_shared(&context).await;
+    let _ = ready.send(());
+
+    let mut turn = 0;
+    loop {
+        let accepted = tokio::select! {
+            accepted = arrivals.recv() => accepted,
+            () = drain.cancelled() => None,
+        };
+        let Some((accepted, seat)) = accepted else { break };
+        let Ok(stream) = accepted.adopt() else {
+            context.counters.session_refused(Refusal::Accept);
+            continue;
+        };
+        let upstream = (!shared.is_empty()).then(|| Rc::clone(&shared[turn % shared.len()]));
+        turn += 1;
+        spawn_local(session::run(Rc::clone(&context), stream, upstream, seat));
+    }
+    context.sessions.finish_all();
+    context.sessions.empty().await;
+}
+
+/// Shared connections that have tried to connect once, so that the first app does not come too early.
+async fn connect_shared(context: &Rc<Context>) -> Vec<Rc<Upstream>> {
+    if context.settings.dedicated {
+        return Vec::new();
+    }
+    let mut shared = Vec::new();
+    for _ in 0..context.settings.shared_connections {
+        let upstream = Upstream::shared(Rc::clone(context));
+        let (first, tried) = oneshot::channel();
+        spawn_local(keep_connected(Rc::clone(&upstream), first));
+        let _ = tried.await;
+        shared.push(upstream);
+    }
+    shared
+}
+
+async fn tick(context: Rc<Context>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        context.tick();
+        context.counters.beat();
+    }
+}
+
+/// Connections handed to a worker that it has not taken yet.
+const INBOX_MAX: usize = 1024;
+/// How often time-outs are looked for and the wall clock is followed.
+const TICK: Duration = Duration::from_millis(100);

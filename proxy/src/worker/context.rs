@@ -1,0 +1,169 @@
+//! What everything on one worker thread shares: buffers, the clock of the turn, counters, the way to replication.
+//!
+//! Promises that nothing here is ever touched by another thread, but for the counters and the replica behind
+//! its lock. One clock read serves a whole batch: whoever reads a socket calls [`Context::turn`] once, and all
+//! requests and replies of that batch carry that time.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Parts;
+use super::sessions::Sessions;
+use crate::config::Address;
+use crate::metrics::WorkerCounters;
+use crate::replication::Shared;
+use crate::upstream::{Capability, Upstream, UpstreamState};
+
+/// The surroundings of every session and upstream connection of a worker.
+pub(crate) struct Context {
+    /// Limits and addresses, fixed at start.
+    pub(crate) settings: Settings,
+    /// This worker's figures.
+    pub(crate) counters: Arc<WorkerCounters>,
+    /// The replica, when there are peers.
+    pub(crate) replication: Option<Arc<Shared>>,
+    /// What the memcached behind us can do, as last heard.
+    pub(crate) capability: Cell<Capability>,
+    /// Where reads land before they are decoded; free again at the end of every turn.
+    pub(crate) scratch: RefCell<Box<[u8]>>,
+    /// Spare output buffers, so that an idle session holds none.
+    pub(crate) buffers: Buffers,
+    /// Who is connected.
+    pub(crate) sessions: Sessions,
+    /// What `stats memcloud` answers.
+    pub(crate) stats: Arc<dyn Fn() -> String + Send + Sync>,
+    state: watch::Receiver<UpstreamState>,
+    stale_marks: Arc<AtomicBool>,
+    upstreams: RefCell<Vec<Weak<Upstream>>>,
+    epoch: Instant,
+    now_us: Cell<u64>,
+    wall_offset_ms: Cell<u64>,
+}
+
+/// The part of the configuration that the data path needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Where memcached is.
+    pub(crate) upstream: Address,
+    /// How long memcached may be silent while it owes an answer.
+    pub(crate) upstream_timeout_us: u64,
+    /// Every session has a connection of its own.
+    pub(crate) dedicated: bool,
+    /// Shared upstream connections of each worker.
+    pub(crate) shared_connections: usize,
+}
+
+impl Context {
+    pub(crate) fn new(parts: Parts, counters: Arc<WorkerCounters>) -> Self {
+        let capability = parts.upstream.borrow().capability;
+        let context = Self {
+            capability: Cell::new(capability),
+            settings: parts.settings,
+            counters,
+            replication: parts.replication,
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            buffers: Buffers::default(),
+            sessions: Sessions::default(),
+            stats: parts.stats,
+            state: parts.upstream,
+            stale_marks: parts.stale_marks,
+            upstreams: RefCell::default(),
+            epoch: Instant::now(),
+            now_us: Cell::new(0),
+            wall_offset_ms: Cell::new(0),
+        };
+        context.set_wall_clock();
+        context
+    }
+
+    /// Stale marks (`md … I`) are in use on this memcached: from now on `get` goes up as `get`, because an `mg` of a
+    /// stale item takes the one right to recache it.
+    pub(crate) fn note_stale_marks(&self) {
+        self.stale_marks.store(true, Ordering::Relaxed);
+        if let Some(replication) = &self.replication {
+            replication.note_stale_marks();
+        }
+    }
+
+    /// Whether stale marks were ever seen, here or from a peer.
+    pub(crate) fn stale_marks_seen(&self) -> bool {
+        self.stale_marks.load(Ordering::Relaxed)
+            || self.replication.as_ref().is_some_and(|replication| replication.stale_marks_seen())
+    }
+
+    /// Reads the clock, once for all that follows in this turn.
+    pub(crate) fn turn(&self) -> u64 {
+        let now = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.now_us.set(now);
+        now
+    }
+
+    /// The time of this turn, in microseconds since the worker began.
+    pub(crate) fn now_us(&self) -> u64 {
+        self.now_us.get()
+    }
+
+    /// The time of this turn, in milliseconds since 1970.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        self.wall_offset_ms.get() + self.now_us.get() / 1000
+    }
+
+    /// The time of this turn, in seconds since 1970.
+    pub(crate) fn wall_seconds(&self) -> u64 {
+        self.wall_ms() / 1000
+    }
+
+    /// Follows the system's clock, which may have been set anew. Called a few times a second.
+    pub(crate) fn set_wall_clock(&self) {
+        let elapsed_ms = self.turn() / 1000;
+        self.wall_offset_ms.set(crate::replication::wall_clock_ms().saturating_sub(elapsed_ms));
+    }
+
+    /// Puts a connection under the watch of [`Context::tick`].
+    pub(crate) fn watch(&self, upstream: &Rc<Upstream>) {
+        self.upstreams.borrow_mut().push(Rc::downgrade(upstream));
+    }
+
+    /// Looks for connections that owe an answer for too long.
+    pub(crate) fn tick(&self) {
+        self.set_wall_clock();
+        self.capability.set(self.state.borrow().capability);
+        let now = self.now_us();
+        self.upstreams.borrow_mut().retain(|weak| {
+            let Some(upstream) = weak.upgrade() else { return false };
+            upstream.check_timeout(now);
+            true
+        });
+    }
+}
+
+/// A pool of byte buffers, bounded in number and in the size of what it keeps.
+#[derive(Default)]
+pub(crate) struct Buffers(RefCell<Vec<Vec<u8>>>);
+
+impl Buffers {
+    /// An empty buffer, used before if there is one.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives a buffer back; an unusually large one is freed instead.
+    pub(crate) fn give(&self, mut buffer: Vec<u8>) {
+        let mut spare = self.0.borrow_mut();
+        if (1..=SPARE_BYTES_MAX).contains(&buffer.capacity()) && spare.len() < SPARE_MAX {
+            buffer.clear();
+            spare.push(buffer);
+        }
+    }
+}
+
+/// Bytes of the buffer that every read of a worker goes through.
+pub(crate) const SCRATCH_BYTES: usize = 256 * 1024;
+const SPARE_MAX: usize = 64;
+const SPARE_BYTES_MAX: usize = 64 * 1024;
