@@ -34,10 +34,16 @@ impl fmt::Debug for Item {
 }
 
 /// A key that is not the same everywhere: what each site holds.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Difference {
     pub key: Vec<u8>,
     pub items: Vec<Option<Item>>,
+}
+
+impl fmt::Debug for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:?}", self.key.escape_ascii(), self.items)
+    }
 }
 
 /// The outcome of a comparison.
@@ -127,7 +133,7 @@ pub fn items(memcached: &Memcached, keys: &[Vec<u8>]) -> BTreeMap<Vec<u8>, Item>
     let mut client = memcached.client();
     let mut found = BTreeMap::new();
     for batch in keys.chunks(100) {
-        let requests = batch.iter().flat_map(|key| format!("mg {} b t f v u\r\n", base64(key)).into_bytes());
+        let requests = batch.iter().flat_map(|key| request(key));
         client.send(requests.collect::<Vec<u8>>()).unwrap();
         for key in batch {
             let line = client.line().expect("an answer to mg");
@@ -151,6 +157,13 @@ pub fn items(memcached: &Memcached, keys: &[Vec<u8>]) -> BTreeMap<Vec<u8>, Item>
         }
     }
     found
+}
+
+/// Base64 only where a text line cannot carry the key: memcached bounds the encoded form by 250 bytes as well.
+fn request(key: &[u8]) -> Vec<u8> {
+    let plain = key.iter().all(|&byte| byte > b' ' && byte != 0x7f);
+    let (name, flag) = if plain { (key.to_vec(), "") } else { (base64(key).into_bytes(), " b") };
+    [b"mg ", name.as_slice(), flag.as_bytes(), b" t f v u\r\n"].concat()
 }
 
 /// Standard base64 with padding, as meta commands take it for keys.

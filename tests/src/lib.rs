@@ -14,6 +14,13 @@
 //!
 //! Nothing sleeps to let something happen: [`eventually`] asks again until the condition holds or the deadline passes.
 //!
+//! | variable | does |
+//! |---|---|
+//! | `MEMCLOUD_SEED` | repeats a random run |
+//! | `MEMCLOUD_CONVERGENCE_SECONDS` | how long the random writers write |
+//! | `MEMCLOUD_OUTAGE_SECONDS` | how long a peer stays away |
+//! | `MEMCLOUD_PROXY` | tests this binary instead of the one cargo builds |
+//!
 //! This crate refuses to know the proxy's inside: it starts the binary and speaks to its sockets.
 
 #![allow(clippy::unwrap_used, reason = "a broken expectation of a test ends the test")]

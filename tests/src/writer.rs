@@ -152,9 +152,14 @@ impl Writer<'_> {
 }
 
 /// The last deeds on a key, oldest first, flushes included: what to look at when sites differ.
-pub fn story(tallies: &[Tally], key: Option<usize>, last: usize) -> String {
+pub fn story(tallies: &[Tally], space: &Space, key: &[u8], last: usize) -> String {
+    let index = space.index(key);
+    // A `gat` of two keys is filed under its first.
+    let named =
+        |deed: &Deed| deed.what.starts_with("gat") && deed.what.split(' ').any(|word| word.as_bytes() == key);
     let all = tallies.iter().flat_map(|tally| &tally.history);
-    let mut deeds: Vec<&Deed> = all.filter(|deed| deed.key.is_none() || deed.key == key).collect();
+    let mut deeds: Vec<&Deed> =
+        all.filter(|deed| deed.key.is_none() || deed.key == index || named(deed)).collect();
     deeds.sort_by_key(|deed| deed.at);
     let Some(end) = deeds.last().map(|deed| deed.at) else { return String::new() };
     let lines = deeds.iter().rev().take(last).rev().map(|deed| {
