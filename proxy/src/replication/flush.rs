@@ -49,6 +49,11 @@ impl<W> FlushGate<W> {
         matches!(self.state, State::Open)
     }
 
+    /// A flush is on its way to memcached, alone.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.state, State::Running)
+    }
+
     /// Holds a write back until the flush is done.
     pub(super) fn hold(&mut self, key: &[u8], pass: Pass, waiter: W) {
         self.held.push_back(Held::Write { key: Arc::from(key), pass, waiter });
@@ -146,15 +151,18 @@ impl<W> Replica<W> {
         woken: &mut Vec<(W, Slot)>,
     ) -> bool {
         self.peers[from.0].counters.applied += 1;
-        let newer: Vec<Arc<[u8]>> = self
+        let mut newer: Vec<(Version, Arc<[u8]>)> = self
             .table
             .indices()
-            .filter(|at| self.table[*at].version > version)
-            .map(|at| Arc::clone(&self.table[at].key))
+            .map(|at| &self.table[at])
+            .filter(|entry| entry.version > version)
+            .map(|entry| (entry.version, Arc::clone(&entry.key)))
             .collect();
+        // In their order, and not in that of the hash table, which differs from run to run.
+        newer.sort_unstable();
         self.flush_ledger(version);
         let mut grew = false;
-        for key in newer {
+        for (_, key) in newer {
             let fresh = self.clock.stamp(now_ms);
             let at = self.table.find_or_insert(&key);
             grew |= self.owe(at, fresh, Effect::Removed, now_ms);

@@ -40,6 +40,10 @@ impl<W> Replica<W> {
 
     /// Forgets up to `most` entries from the front of the age queue.
     pub(super) fn sweep(&mut self, most: usize) {
+        if self.flush_gate.is_running() {
+            // What a peer's flush destroys must still be known when it is done, if it was newer.
+            return;
+        }
         for _ in 0..most {
             let Some((noted, at)) = self.age.front().copied() else { break };
             let entry = &mut self.table[at];
