@@ -10,7 +10,7 @@ use crate::config::{Config, ConfigError, Settings};
 
 /// A transparent sidecar in front of stock memcached that keeps replicas equal
 #[derive(Debug, Parser)]
-#[command(name = NAME, version, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = NAME, version, propagate_version = true, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

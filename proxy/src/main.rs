@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use memcloud_proxy::cli::{self, Cli, Command};
 use memcloud_proxy::config::{Config, Settings};
-use memcloud_proxy::logging;
+use memcloud_proxy::sidecar::{self, BindError};
+use memcloud_proxy::{descriptors, logging, signals};
+use tokio_util::sync::CancellationToken;
 
 /// Sessions of one thread grow and free buffers that another thread's link task may drop; glibc's allocator keeps
 /// what such a pattern frees, mimalloc gives it back.
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
 fn obey(command: Command) -> ExitCode {
     match command {
         Command::Sidecar(args) => match args.load() {
-            Ok(config) => sidecar(config),
+            Ok(config) => run(config),
             Err(error) => refuse(&error),
         },
         Command::CheckConfig { file } => check_config(&file),
@@ -41,14 +43,50 @@ fn obey(command: Command) -> ExitCode {
     }
 }
 
-fn sidecar(config: Config) -> ExitCode {
+fn run(config: Config) -> ExitCode {
     logging::install(config.log_format, &config.log_level);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = config.summary(), "starting");
-    if config.peer_listen.is_none() && !config.peers.is_empty() {
-        tracing::warn!("peers are named but there is no peer_listen: what they write does not come here");
+    warn_of(&config);
+    // The main thread carries links and admin; sessions have threads of their own.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    let ended = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        tokio::select! {
+            ended = sidecar::run(config, stop.clone()) => ended,
+            asked = signals::ask_twice(stop) => {
+                asked.map_err(Into::into).and_then(|()| Err(anyhow::anyhow!("asked twice: some requests were cut off")))
+            }
+        }
+    });
+    // Tasks that are still blocked somewhere must not hold up an end that was asked for.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
     }
-    tracing::error!("the data path is not wired yet");
-    ExitCode::from(cli::EXIT_FAILED)
+}
+
+/// What works, and yet is hardly meant.
+fn warn_of(config: &Config) {
+    if config.peer_listen.is_none() && !config.peers.is_empty() {
+        tracing::warn!(
+            "peers are named but there is no peer_listen: what is written there does not come here"
+        );
+    }
+    let limit = descriptors::raise_limit();
+    if limit < descriptors::needed_for(config.max_sessions, config.upstream_connections) {
+        // Not a warning: the default is generous on purpose, and the limit of open files is a bound as well.
+        tracing::info!(limit, max_sessions = config.max_sessions, "open files end before sessions do");
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    tracing::error!(error = format!("{error:#}"), "stopped");
+    let unavailable = error.chain().any(|cause| cause.is::<BindError>());
+    ExitCode::from(if unavailable { cli::EXIT_UNAVAILABLE } else { cli::EXIT_FAILED })
 }
 
 fn check_config(file: &Path) -> ExitCode {

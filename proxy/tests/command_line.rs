@@ -88,3 +88,23 @@ fn help_and_version_are_no_failure() {
     assert_eq!(run(&["man"]).status.code(), Some(0));
     assert_eq!(run(&["completions", "bash"]).status.code(), Some(0));
 }
+
+#[test]
+fn an_address_that_is_taken_ends_with_69() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    // No memcached is needed to find out.
+    let output = run(&[
+        "sidecar",
+        "--site",
+        "a",
+        "--listen",
+        &taken,
+        "--upstream",
+        "unix:/nothing",
+        "--admin",
+        "127.0.0.1:0",
+    ]);
+    assert_eq!(output.status.code(), Some(69), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains(&taken), "{}", text(&output.stderr));
+}

@@ -70,6 +70,9 @@ fn fault(path: &str, error: &serde_yaml::Error) -> Fault {
     for (theirs, ours) in [("usize", "a whole number"), ("struct Settings", "settings, as in `site: a`")] {
         sentence = sentence.replace(&format!("expected {theirs}"), &format!("expected {ours}"));
     }
+    if let Some(better) = unknown_name(&sentence) {
+        return Fault { place, sentence: better };
+    }
     // The crate names the path itself in some messages and not in others; ours stands there once.
     let plain = sentence.strip_prefix(&format!("{path}: ")).unwrap_or(&sentence);
     let sentence = match path {
@@ -77,6 +80,38 @@ fn fault(path: &str, error: &serde_yaml::Error) -> Fault {
         path => format!("{path}: {plain}"),
     };
     Fault { place, sentence }
+}
+
+/// The list of all names helps less than the one that was meant.
+fn unknown_name(sentence: &str) -> Option<String> {
+    let (_, rest) = sentence.split_once("unknown field `")?;
+    let unknown = rest.split('`').next()?;
+    let known = rest.split('`').skip(2).step_by(2);
+    let nearest = known.map(|name| (distance(unknown, name), name)).min();
+    Some(match nearest {
+        Some((changes, name)) if changes <= 3 => {
+            format!("there is no setting `{unknown}`; did you mean `{name}`?")
+        }
+        _ => format!("there is no setting `{unknown}`; `memcloud-proxy sidecar --help` lists them all"),
+    })
+}
+
+/// How many letters to change, add or drop.
+fn distance(from: &str, to: &str) -> usize {
+    let mut costs: Vec<usize> = (0..=to.chars().count()).collect();
+    for (row, a) in from.chars().enumerate() {
+        let mut diagonal = row;
+        let mut left = row + 1;
+        for (cost, b) in costs.iter_mut().skip(1).zip(to.chars()) {
+            let best = (diagonal + usize::from(a != b)).min(left + 1).min(*cost + 1);
+            diagonal = std::mem::replace(cost, best);
+            left = best;
+        }
+        if let Some(first) = costs.first_mut() {
+            *first = row + 1;
+        }
+    }
+    costs.last().copied().unwrap_or_default()
 }
 
 /// Far above any real file; a bound all the same.

@@ -72,7 +72,12 @@ fn what_is_printed_reads_back() {
 #[test]
 fn faults_of_a_file_name_line_and_column() {
     let cases = [
-        ("site: a\nsit: b\n", "c.yaml:2:1: sit: unknown field `sit`"),
+        ("site: a\nsit: b\n", "c.yaml:2:1: there is no setting `sit`; did you mean `site`?"),
+        ("peer-listen: a:1", "c.yaml:1:1: there is no setting `peer-listen`; did you mean `peer_listen`?"),
+        (
+            "control: x",
+            "c.yaml:1:1: there is no setting `control`; `memcloud-proxy sidecar --help` lists them all",
+        ),
         ("site: a\nsite: b\n", "c.yaml:1:1: duplicate entry with key \"site\""),
         (
             "site: a\nworkers: three\n",
@@ -238,7 +243,7 @@ fn flag_variable_and_key_have_one_name() {
         assert_eq!(variable, format!("MEMCLOUD_{}", id.to_uppercase()));
         // Known as a key: the fault is about the value, or there is none.
         if let Err(error) = from_file(&format!("{id}: {{}}")) {
-            assert!(!error.to_string().contains("unknown field"), "{id}");
+            assert!(!error.to_string().contains("there is no setting"), "{id}");
         }
     }
 }

@@ -1,0 +1,26 @@
+//! What the operating system asks of the process.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Cancels `stop` at the first SIGTERM or SIGINT, so that the proxy drains. Returns at the second one: whoever asks
+/// twice does not want to wait.
+///
+/// # Errors
+/// The operating system takes no handler.
+pub async fn ask_twice(stop: CancellationToken) -> io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    for first in [true, false] {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        if first {
+            tracing::info!(signal = name, "draining");
+            stop.cancel();
+        }
+    }
+    Ok(())
+}
