@@ -1,0 +1,124 @@
+//! The link between two proxies of a shard: how what one replica owes reaches the other one.
+//!
+//! Each proxy dials every `--peer` and sends its own mutations on the connection it dialed; acks come back on it.
+//! So a pair has two connections, one each way, and each direction lives and dies by itself.
+//!
+//! ```text
+//!        site a                                                       site b
+//!   Replica ──take──> dialer ── ms md mg, flush, mark ──>  acceptor ──offer──> Replica
+//!      ▲                 │                                     │
+//!      └──acknowledge────┴────────────── ack ──────────────────┘ after its memcached answered
+//! ```
+//!
+//! Promises: what is written to a peer is written in the replica's order; an ack means that memcached here has
+//! answered (or that the mutation was judged superseded or refused, and counted); a link that breaks anywhere
+//! loses nothing, because what was not acknowledged is owed again and what comes twice is recognised; a slow,
+//! dead or hostile peer costs bounded memory and no app's time.
+//!
+//! It refuses to know: who wrote what first. Versions are compared by the [replica](crate::replication) alone.
+//!
+//! docs/peer-link.md is the wire for whoever wants to write the other side.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+mod acceptor;
+mod commands;
+mod dialer;
+mod directory;
+mod flusher;
+mod local;
+pub mod message;
+mod state;
+
+pub use acceptor::PeerListener;
+pub use state::{LinkState, LinkStopped, Links, PeerLink, PeerLinkCounters};
+
+use crate::config::Address;
+use crate::replication::{PeerId, Shared};
+use directory::{Directory, Identity};
+
+/// What the links have to know.
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    /// Our name; [`message::is_name`] must hold.
+    pub site: String,
+    /// The shard, where one is known.
+    pub shard: Option<String>,
+    /// The peers' addresses, in the order of `PeerId`.
+    pub peers: Vec<String>,
+    /// The local memcached.
+    pub upstream: Address,
+    /// How long memcached may take to let us in.
+    pub upstream_timeout: Duration,
+    /// Silence after which a peer is given up.
+    pub peer_timeout: Duration,
+    /// How long a stopping proxy goes on sending what it owes.
+    pub drain_timeout: Duration,
+}
+
+/// What all tasks of the links share.
+struct Context {
+    config: LinkConfig,
+    identity: Identity,
+    shared: Arc<Shared>,
+    directory: Directory,
+    links: Arc<Links>,
+    tracker: TaskTracker,
+    /// The proxy stops: send what is owed, then end.
+    drain: CancellationToken,
+    /// Our own sending has ended: nobody needs the rest any more.
+    over: CancellationToken,
+}
+
+impl Context {
+    fn peer_addr(&self, peer: PeerId) -> &str {
+        self.config.peers.get(peer.0).map_or("", String::as_str)
+    }
+}
+
+/// Starts dialing all peers, and accepting them on `listener`. Must be called on the runtime that is to carry the
+/// links; all tasks are tracked by `tracker`.
+///
+/// Cancelling `drain` ends the links once the peers have everything, or after the drain timeout; sessions must have
+/// ended before, or what they write last stays behind. Peers' mutations are taken until then.
+pub fn spawn(
+    config: LinkConfig,
+    listener: Option<PeerListener>,
+    shared: Arc<Shared>,
+    drain: CancellationToken,
+    tracker: &TaskTracker,
+) -> Arc<Links> {
+    let links = Arc::new(Links::new(&config.peers));
+    let run = RandomState::new().hash_one(std::process::id());
+    let identity = Identity { site: config.site.clone(), run, shard: config.shard.clone() };
+    let context = Arc::new(Context {
+        directory: Directory::new(config.peers.len()),
+        identity,
+        shared,
+        links: Arc::clone(&links),
+        tracker: tracker.clone(),
+        drain,
+        over: CancellationToken::new(),
+        config,
+    });
+    let dialers = TaskTracker::new();
+    for peer in (0..context.config.peers.len()).map(PeerId) {
+        dialers.spawn(tracker.track_future(dialer::dial(Arc::clone(&context), peer)));
+    }
+    dialers.close();
+    if let Some(listener) = listener {
+        tracker.spawn(acceptor::listen(Arc::clone(&context), listener));
+    }
+    tracker.spawn(flusher::run(Arc::clone(&context)));
+    tracker.spawn(async move {
+        context.drain.cancelled().await;
+        dialers.wait().await;
+        context.over.cancel();
+    });
+    links
+}
