@@ -6,6 +6,7 @@ pub mod config;
 pub mod descriptors;
 mod downstream;
 mod front_door;
+pub mod link;
 pub mod logging;
 pub mod metrics;
 pub mod net;

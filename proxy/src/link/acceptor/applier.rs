@@ -1,0 +1,346 @@
+//! Mutations of one peer, on their way into memcached: a batch at a time.
+//!
+//! ```text
+//!   input ──fill──> offer to the replica ──> commands to memcached (one write)
+//!                        │ held gate            │
+//!                        ▼                      ▼
+//!                  settle first, wait     all answers ──> applied, marks heard, counted ──> one ack
+//! ```
+//!
+//! Within a batch everything keeps the order of the link, because one lane carries it. Before it waits for a gate
+//! the batch is settled, so whoever holds that gate never waits for us. Answers are always read to the end: a
+//! command whose answer nobody awaits could reach memcached after a newer write and win over it. So gates
+//! are given up only when memcached itself has closed the connection.
+
+use std::io;
+use std::sync::Arc;
+
+mod flush;
+
+use super::super::commands;
+use super::super::local::{Local, out_of_step};
+use super::super::message::{Decoded, Item, Message, Tag, decode};
+use super::super::state::LinkStopped;
+use crate::replication::{Effect, LaneId, Offer, Origin, PeerId, Shared, Slot, Version, Wait, wall_clock_ms};
+
+/// Applies what one inbound link brings.
+pub(super) struct Applier {
+    shared: Arc<Shared>,
+    from: PeerId,
+    /// The peer's name and ours: whose mutations may come.
+    sites: [(String, Origin); 2],
+    lane: LaneId,
+    local: Local,
+    out: Vec<u8>,
+    pending: Vec<Pending>,
+    /// Mutations settled since hello.
+    count: u64,
+    refused: u64,
+}
+
+enum Pending {
+    /// Nothing to do: superseded, a duplicate, refused by its version.
+    Settled,
+    Mark {
+        version: Version,
+        owed: u64,
+    },
+    Apply(Apply),
+}
+
+struct Apply {
+    slot: Slot,
+    version: Version,
+    /// Where the message begins in the batch's input.
+    at: usize,
+    /// Answers memcached will give.
+    answers: u8,
+    verb: Verb,
+    /// Its age cannot be judged: the key was deleted instead, and that is a mutation of our own.
+    doubtful: bool,
+    refused: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Store,
+    Delete,
+    Vivify,
+}
+
+/// Why a batch ends.
+pub(super) enum Pause {
+    /// The input holds no further whole message; the next one ends no earlier than `need` bytes from here.
+    Hungry { need: usize },
+    /// It is large enough.
+    Full,
+    /// The next message has to wait for its key's gate.
+    Gate(Wait),
+    /// A flush, which passes alone.
+    Flush { version: Version, delay_s: u32 },
+}
+
+impl Applier {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        from: PeerId,
+        sites: [&str; 2],
+        lane: LaneId,
+        local: Local,
+    ) -> Self {
+        let sites = sites.map(|site| (site.to_owned(), Origin::of(site)));
+        let (out, pending) = (Vec::new(), Vec::new());
+        Self { shared, from, sites, lane, local, out, pending, count: 0, refused: 0 }
+    }
+
+    /// Mutations settled since hello: what an ack says.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Stores that memcached refused since this was last asked.
+    pub(super) fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Takes whole messages off `input` until something makes it pause; answers the bytes taken. `granted` is the
+    /// slot for which the first message has waited. [`settle`](Self::settle) must follow with the same input.
+    pub(super) fn fill(
+        &mut self,
+        input: &[u8],
+        mut granted: Option<Slot>,
+    ) -> Result<(usize, Pause), LinkStopped> {
+        let mut at = 0;
+        loop {
+            if self.pending.len() >= BATCH_MESSAGES_MAX || self.out.len() >= BATCH_BYTES_MAX {
+                return Ok((at, Pause::Full));
+            }
+            let (message, used) = match decode(&input[at..]).map_err(LinkStopped::Malformed)? {
+                Decoded::Incomplete { need } => return Ok((at, Pause::Hungry { need })),
+                Decoded::Message { message, used } => (message, used),
+            };
+            match message {
+                Message::Mark { tag, owed } => {
+                    let version = self.version(tag)?;
+                    self.pending.push(Pending::Mark { version, owed });
+                }
+                Message::Flush { delay_s, tag } => {
+                    return Ok((at + used, Pause::Flush { version: self.version(tag)?, delay_s }));
+                }
+                Message::Hello(_) | Message::Refused(_) | Message::Ack { .. } => {
+                    return Err(LinkStopped::OutOfTurn);
+                }
+                mutation => {
+                    if let Some(wait) = self.admit(&mutation, at, granted.take())? {
+                        return Ok((at, Pause::Gate(wait)));
+                    }
+                }
+            }
+            at += used;
+        }
+    }
+
+    /// Offers one mutation of a key to the replica, and encodes what it says. Answers a wait if it has to.
+    fn admit(
+        &mut self,
+        mutation: &Message<'_>,
+        at: usize,
+        granted: Option<Slot>,
+    ) -> Result<Option<Wait>, LinkStopped> {
+        let Some((key, tag)) = key_and_tag(mutation) else { return Err(LinkStopped::OutOfTurn) };
+        let version = self.version(tag)?;
+        let mut receiver = None;
+        let offer = match granted {
+            Some(slot) => self.shared.with(|replica, woken| replica.reoffer(slot, self.from, version, woken)),
+            None => self.shared.lock().offer(self.from, key, version, self.lane, wall_clock_ms(), || {
+                let (sender, waiting) = tokio::sync::oneshot::channel();
+                receiver = Some(waiting);
+                sender
+            }),
+        };
+        let (slot, doubtful) = match (offer, receiver) {
+            (Offer::Waiting, Some(receiver)) => return Ok(Some(self.shared.wait(receiver))),
+            (Offer::Apply(slot), _) => (slot, false),
+            (Offer::Drop(slot), _) => (slot, true),
+            _ => {
+                self.pending.push(Pending::Settled);
+                return Ok(None);
+            }
+        };
+        let (verb, answers) = if doubtful || !commands::is_speakable(key) {
+            commands::delete(&mut self.out, key);
+            (Verb::Delete, 1)
+        } else {
+            encode(&mut self.out, mutation)
+        };
+        self.pending.push(Pending::Apply(Apply {
+            slot,
+            version,
+            at,
+            answers,
+            verb,
+            doubtful,
+            refused: false,
+        }));
+        Ok(None)
+    }
+
+    /// Carries the batch out and tells the replica. After an error the connection is of no use any more.
+    pub(super) async fn settle(&mut self, input: &[u8]) -> io::Result<()> {
+        let carried_out = self.carry_out(input).await;
+        self.out.clear();
+        if self.out.capacity() > OUT_BYTES_KEPT {
+            self.out = Vec::new();
+        }
+        match carried_out {
+            Ok(()) => self.conclude(),
+            Err(_) => self.abandon(),
+        }
+        carried_out
+    }
+
+    async fn carry_out(&mut self, input: &[u8]) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        self.local.write(&self.out).await?;
+        let mut any_refused = false;
+        for pending in &mut self.pending {
+            let Pending::Apply(apply) = pending else { continue };
+            apply.refused = !answered(&mut self.local, apply).await?;
+            any_refused |= apply.refused;
+        }
+        if any_refused { self.drop_refused(input).await } else { Ok(()) }
+    }
+
+    /// memcached has no room for an item (too large for it, out of memory): what is there now is older than what
+    /// the peer has, so it must go. Unless the batch has since stored something newer.
+    async fn drop_refused(&mut self, input: &[u8]) -> io::Result<()> {
+        let mut deletes = Vec::new();
+        let mut answers = 0;
+        let mut later = std::collections::HashSet::new();
+        for pending in self.pending.iter().rev() {
+            let Pending::Apply(apply) = pending else { continue };
+            let Ok(Decoded::Message { message, .. }) = decode(&input[apply.at..]) else { continue };
+            let Some((key, _)) = key_and_tag(&message) else { continue };
+            if apply.refused {
+                self.refused += 1;
+                if !later.contains(key) {
+                    commands::delete(&mut deletes, key);
+                    answers += 1;
+                }
+            }
+            later.insert(key.to_vec());
+        }
+        self.local.write(&deletes).await?;
+        for _ in 0..answers {
+            deleted(&self.local.line().await?)?;
+        }
+        Ok(())
+    }
+
+    fn conclude(&mut self) {
+        let now_ms = wall_clock_ms();
+        let (from, pending) = (self.from, &mut self.pending);
+        let mut count = 0;
+        let owed = self.shared.with(|replica, woken| {
+            let mut owed = false;
+            for pending in pending.drain(..) {
+                count += 1;
+                match pending {
+                    Pending::Settled => {}
+                    Pending::Mark { version, owed } => {
+                        count -= 1;
+                        replica.heard_mark(from, version, owed, now_ms);
+                    }
+                    Pending::Apply(apply) if apply.doubtful => {
+                        owed |= replica.complete(apply.slot, Effect::Removed, now_ms, woken);
+                    }
+                    Pending::Apply(apply) => replica.applied(apply.slot, from, apply.version, woken),
+                }
+            }
+            owed
+        });
+        self.count += count;
+        if owed {
+            self.shared.poke_all();
+        }
+    }
+
+    /// Gives up the gates of a batch that was not, or not wholly, carried out; the peer will send it again.
+    pub(super) fn abandon(&mut self) {
+        let (from, pending) = (self.from, &mut self.pending);
+        self.shared.with(|replica, woken| {
+            for pending in pending.drain(..) {
+                if let Pending::Apply(apply) = pending {
+                    replica.abandon(apply.slot, from, woken);
+                }
+            }
+        });
+    }
+
+    fn version(&self, tag: Tag<'_>) -> Result<Version, LinkStopped> {
+        let known = self.sites.iter().find(|(site, _)| site == tag.site);
+        known.map(|(_, origin)| Version::new(tag.time, *origin)).ok_or(LinkStopped::ForeignOrigin)
+    }
+}
+
+fn key_and_tag<'a>(mutation: &'a Message<'_>) -> Option<(&'a [u8], Tag<'a>)> {
+    match mutation {
+        Message::Item(Item { key, tag, .. })
+        | Message::Delete { key, tag }
+        | Message::Vivify { key, tag, .. } => Some((key, *tag)),
+        _ => None,
+    }
+}
+
+fn encode(out: &mut Vec<u8>, mutation: &Message<'_>) -> (Verb, u8) {
+    match mutation {
+        Message::Item(item) => {
+            commands::store(out, &item.key, item.flags, item.exptime, item.value);
+            if item.stale {
+                commands::mark_stale(out, &item.key, None);
+            }
+            if item.won {
+                commands::take_win(out, &item.key);
+            }
+            (Verb::Store, 1 + u8::from(item.stale) + u8::from(item.won))
+        }
+        Message::Vivify { key, exptime, .. } => {
+            commands::delete(out, key);
+            commands::vivify(out, key, *exptime);
+            (Verb::Vivify, 2)
+        }
+        other => {
+            commands::delete(out, key_and_tag(other).map_or(&[], |(key, _)| key));
+            (Verb::Delete, 1)
+        }
+    }
+}
+
+/// Reads the answers to one mutation; false when memcached would not store.
+async fn answered(local: &mut Local, apply: &Apply) -> io::Result<bool> {
+    let mut stored = true;
+    for nth in 0..apply.answers {
+        let line = local.line().await?;
+        match (apply.verb, nth) {
+            (Verb::Store, 0) => stored = line.as_ref() == b"HD",
+            // Marks: the item may be evicted again by now.
+            (Verb::Store, _) => {}
+            (Verb::Vivify, 1) => stored = line.starts_with(b"HD"),
+            (Verb::Delete | Verb::Vivify, _) => deleted(&line)?,
+        }
+    }
+    Ok(stored)
+}
+
+fn deleted(line: &[u8]) -> io::Result<()> {
+    if line == b"HD" || line == b"NF" { Ok(()) } else { Err(out_of_step()) }
+}
+
+/// Bounds of a batch: one write to memcached, whose answers (a few bytes each) fit into any socket's buffer, so
+/// that neither side waits for the other to read.
+const BATCH_MESSAGES_MAX: usize = 512;
+const BATCH_BYTES_MAX: usize = 256 << 10;
+/// A buffer that once held a huge value is not kept.
+const OUT_BYTES_KEPT: usize = 1 << 20;

@@ -1,0 +1,93 @@
+//! What the link says to the local memcached: meta commands, each with exactly one answer.
+
+use memcloud_protocol::memcache::key::{self, TextForm};
+
+use super::message::number;
+
+/// How a key stands in a command: behind the verb, and whether flag `b` has to follow.
+///
+/// A key of the binary protocol may be too long for base64 within 250 bytes. Its bytes are then written as they
+/// are, which every memcached takes as long as no blank and no line end is among them; see [`is_speakable`].
+fn keyed(out: &mut Vec<u8>, verb: &[u8], key: &[u8]) -> bool {
+    out.extend_from_slice(verb);
+    let base64 = key::text_form(key) == TextForm::Base64;
+    if base64 {
+        key::base64::encode(key, out);
+    } else {
+        out.extend_from_slice(key);
+    }
+    base64
+}
+
+/// Whether text commands can name the key at all.
+pub(super) fn is_speakable(key: &[u8]) -> bool {
+    let breaks = |byte: &u8| matches!(byte, b'\0' | b'\t' | b'\n' | b'\r' | b' ');
+    key::text_form(key) != TextForm::None
+        || ((1..=key::KEY_MAX).contains(&key.len()) && !key.iter().any(breaks))
+}
+
+fn end(out: &mut Vec<u8>, base64: bool) {
+    out.extend_from_slice(if base64 { b" b\r\n" } else { b"\r\n" });
+}
+
+/// Stores an item whatever is there. Answer: `HD`, or an error, after which nothing is there.
+pub(super) fn store(out: &mut Vec<u8>, key: &[u8], flags: u32, exptime: u32, value: &[u8]) {
+    let base64 = keyed(out, b"ms ", key);
+    number(out, b" ", value.len() as u64);
+    if exptime != 0 {
+        number(out, b" T", exptime.into());
+    }
+    if flags != 0 {
+        number(out, b" F", flags.into());
+    }
+    end(out, base64);
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Deletes. Answer: `HD` or `NF`.
+pub(super) fn delete(out: &mut Vec<u8>, key: &[u8]) {
+    let base64 = keyed(out, b"md ", key);
+    end(out, base64);
+}
+
+/// Marks an item stale and gives its win free, if its CAS still is the given one. Answer: `HD`, `NF` or `EX`.
+pub(super) fn mark_stale(out: &mut Vec<u8>, key: &[u8], cas: Option<u64>) {
+    let base64 = keyed(out, b"md ", key);
+    out.extend_from_slice(b" I");
+    if let Some(cas) = cas {
+        number(out, b" C", cas);
+    }
+    end(out, base64);
+}
+
+/// Takes the win of an item: of a stale one by asking at all, of another one by calling every TTL a short one.
+/// An item that never expires and is not stale has no win to take. Answer: `HD` or `EN`.
+pub(super) fn take_win(out: &mut Vec<u8>, key: &[u8]) {
+    let base64 = keyed(out, b"mg ", key);
+    number(out, b" R", i32::MAX as u64);
+    end(out, base64);
+}
+
+/// Makes an empty item whose win is taken, if there is none. Answer: `HD`, `EN` or an error.
+pub(super) fn vivify(out: &mut Vec<u8>, key: &[u8], exptime: u32) {
+    let base64 = keyed(out, b"mg ", key);
+    number(out, b" N", exptime.into());
+    end(out, base64);
+}
+
+/// Reads an item without a trace, but for the win of a stale one. Answer: `VA` with its data, or `EN`.
+pub(super) fn read(out: &mut Vec<u8>, key: &[u8]) {
+    let base64 = keyed(out, b"mg ", key);
+    out.extend_from_slice(b" c t f v u");
+    end(out, base64);
+}
+
+/// Reads an item and leaves marks alone; for keys that need no base64. Answers: `ME` or `EN`, then `VALUE` with
+/// its data and `END`, or `END`.
+pub(super) fn read_marked(out: &mut Vec<u8>, key: &[u8]) {
+    keyed(out, b"me ", key);
+    end(out, false);
+    keyed(out, b"gets ", key);
+    end(out, false);
+}

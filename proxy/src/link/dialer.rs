@@ -1,0 +1,204 @@
+//! The sending half: dial a peer for ever, and while it listens, send what it is owed.
+//!
+//! ```text
+//!   ┌──────────────────────── backoff, 50 ms to 2 s, with jitter ◄──────────────────────┐
+//!   ▼                                                                                   │
+//!   connect ─> hello written ─> hello read ─> the peer has a name ─> `ml ack 0` ─> streaming ─┘
+//! ```
+//!
+//! Streaming is two loops on one connection, and the end of either ends both: [`sender`] writes mutations and
+//! marks, the other one reads acks. The peer acks marks too, and a mark goes out every 100 ms, so silence for
+//! `--peer-timeout` means that it is gone. What was not acknowledged is owed again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
+
+mod reader;
+mod sender;
+
+use self::sender::Sender;
+use super::Context;
+use super::directory::NAMING_GRACE;
+use super::local::{self, Duplex};
+use super::message::{Decoded, Message, decode};
+use super::state::{LinkState, LinkStopped};
+use crate::backoff::Backoff;
+use crate::config::Address;
+use crate::replication::{PeerId, wall_clock_ms};
+
+/// Dials one peer until the proxy stops and nothing is owed any more, or `--drain-timeout` is over.
+pub(super) async fn dial(context: Arc<Context>, peer: PeerId) {
+    tokio::select! {
+        () = redial(&context, peer) => {}
+        () = last_moment(&context) => {}
+    }
+    let left = context.shared.lock().status(peer, wall_clock_ms()).backlog_entries;
+    if left > 0 {
+        warn!(
+            peer.addr = context.peer_addr(peer),
+            left, "stopped with mutations that the peer does not have"
+        );
+    }
+    context.links.change(peer.0, |link| {
+        link.state = LinkState::Down;
+        link.stopped = Some(LinkStopped::Draining);
+    });
+}
+
+async fn last_moment(context: &Context) {
+    context.drain.cancelled().await;
+    tokio::time::sleep(context.config.drain_timeout).await;
+}
+
+async fn redial(context: &Context, peer: PeerId) {
+    let mut backoff = Backoff::new(BACKOFF_LEAST, BACKOFF_GREATEST);
+    let mut last = None;
+    while !drained(context, peer) {
+        let began = Instant::now();
+        let stopped = one_link(context, peer).await;
+        context.links.stopped(peer.0, stopped);
+        context.links.change(peer.0, |link| {
+            link.state = LinkState::Down;
+            link.stopped = Some(stopped);
+        });
+        let addr = context.peer_addr(peer);
+        // The same reason again and again is one piece of news.
+        if last != Some(stopped) && stopped != LinkStopped::Draining {
+            warn!(peer.addr = addr, reason = %stopped, "link down, dialing again until it is up");
+        } else {
+            debug!(peer.addr = addr, reason = %stopped, "link still down");
+        }
+        last = Some(stopped);
+        if began.elapsed() > STEADY {
+            backoff.reset();
+            last = None;
+        }
+        tokio::time::sleep(backoff.next_delay()).await;
+    }
+}
+
+/// The proxy stops, and this peer has everything.
+fn drained(context: &Context, peer: PeerId) -> bool {
+    context.drain.is_cancelled() && context.shared.lock().status(peer, wall_clock_ms()).backlog_entries == 0
+}
+
+async fn one_link(context: &Context, peer: PeerId) -> LinkStopped {
+    let addr = Address::Tcp(context.peer_addr(peer).to_owned());
+    let patience = context.config.peer_timeout;
+    let Ok(Ok(mut stream)) = timeout(patience, local::connect(&addr)).await else {
+        return LinkStopped::Unreachable;
+    };
+    let mut input = BytesMut::new();
+    match timeout(patience + NAMING_GRACE, greet(context, peer, &mut stream, &mut input)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(stopped)) => return stopped,
+        Err(_) => return LinkStopped::Silent,
+    }
+    info!(peer.addr = context.peer_addr(peer), "link streaming");
+    context.links.change(peer.0, |link| {
+        link.state = LinkState::Streaming;
+        link.stopped = None;
+        link.counters.links += 1;
+    });
+    context.shared.lock().connected(peer);
+    let (read_half, write_half) = tokio::io::split(stream);
+    let acked = Notify::new();
+    let stopped = tokio::select! {
+        stopped = acks(context, peer, read_half, input, &acked) => stopped,
+        stopped = Sender::new(context, peer, write_half, &acked).run() => stopped,
+    };
+    context.shared.lock().disconnected(peer);
+    stopped
+}
+
+/// Says hello, hears who is there, and waits until it is let in.
+async fn greet(
+    context: &Context,
+    peer: PeerId,
+    stream: &mut Box<dyn Duplex>,
+    input: &mut BytesMut,
+) -> Result<(), LinkStopped> {
+    let mut line = Vec::new();
+    Message::Hello(context.identity.hello()).encode(&mut line);
+    stream.write_all(&line).await.map_err(|_| LinkStopped::Closed)?;
+    let mut named = false;
+    loop {
+        while let Decoded::Message { message, used } = decode(input).map_err(LinkStopped::Malformed)? {
+            match message {
+                Message::Hello(hello) if !named => {
+                    context.identity.judge(&hello).map_err(LinkStopped::Refused)?;
+                    context.directory.dialed(peer, hello.site)?;
+                    let site = hello.site.to_owned();
+                    context.links.change(peer.0, |link| link.site = Some(site));
+                    named = true;
+                }
+                Message::Ack { count: 0 } if named => {
+                    input.advance(used);
+                    return Ok(());
+                }
+                Message::Refused(refusal) => return Err(LinkStopped::Refused(refusal)),
+                _ => return Err(LinkStopped::OutOfTurn),
+            }
+            input.advance(used);
+        }
+        hear(stream, input).await?;
+    }
+}
+
+/// Reads acks until the link ends.
+async fn acks(
+    context: &Context,
+    peer: PeerId,
+    mut stream: impl AsyncRead + Unpin,
+    mut input: BytesMut,
+    acked: &Notify,
+) -> LinkStopped {
+    loop {
+        let mut newest = None;
+        loop {
+            let (message, used) = match decode(&input) {
+                Ok(Decoded::Incomplete { .. }) => break,
+                Ok(Decoded::Message { message, used }) => (message, used),
+                Err(malformed) => return LinkStopped::Malformed(malformed),
+            };
+            match message {
+                Message::Ack { count } => newest = Some(count),
+                Message::Refused(refusal) => return LinkStopped::Refused(refusal),
+                _ => return LinkStopped::OutOfTurn,
+            }
+            input.advance(used);
+        }
+        if let Some(count) = newest {
+            if !context.shared.lock().acknowledge(peer, count, wall_clock_ms()) {
+                return LinkStopped::AckBeyond;
+            }
+            acked.notify_one();
+        }
+        match timeout(context.config.peer_timeout, hear(&mut stream, &mut input)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(stopped)) => return stopped,
+            Err(_) => return LinkStopped::Silent,
+        }
+    }
+}
+
+async fn hear(stream: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) -> Result<(), LinkStopped> {
+    input.reserve(READ_BYTES);
+    match stream.read_buf(input).await {
+        Ok(0) | Err(_) => Err(LinkStopped::Closed),
+        Ok(_) => Ok(()),
+    }
+}
+
+const BACKOFF_LEAST: Duration = Duration::from_millis(50);
+/// A peer that comes back is found within this.
+const BACKOFF_GREATEST: Duration = Duration::from_secs(2);
+/// A link that lived so long was a good one: the next one is tried at once.
+const STEADY: Duration = Duration::from_secs(1);
+const READ_BYTES: usize = 4 << 10;

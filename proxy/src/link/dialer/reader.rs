@@ -1,0 +1,248 @@
+//! Reading items of the local memcached whose outcome was not in hand: counters, appended values, touched items,
+//! and whatever the backlog keeps without its payload.
+//!
+//! Reading must leave no trace an app could see. `mg` with `u` bumps nothing, but a stale item gives its win to
+//! whoever asks first. Hence two ways:
+//!
+//! - A key that is known to be marked stale is read with `me` and `gets`, which leave marks alone.
+//! - Any other one is read with `mg`. Should it be stale nevertheless (the mark is older than what the ledger
+//!   remembers), the answer says so, and the win is given back at once with `md I`, bound to the CAS just seen so
+//!   that it can hit no newer item. For that moment another asker may be told that somebody recaches already.
+//!
+//! Before 1.6.24 `me` shows the TTL with its sign reversed, and so -1 for both "never" and "one second left".
+//! That one case is read with `mg` too.
+
+use std::io;
+
+use bytes::Bytes;
+use memcloud_protocol::memcache::expiry::Expiry;
+use memcloud_protocol::memcache::key::{self, TextForm};
+
+use super::super::LinkConfig;
+use super::super::commands;
+use super::super::local::{Local, out_of_step};
+use crate::replication::{Marks, wall_clock_ms};
+
+/// An item as memcached has it.
+pub(super) struct Found {
+    pub(super) flags: u32,
+    pub(super) expiry: Expiry,
+    pub(super) value: Bytes,
+    pub(super) marks: Marks,
+}
+
+/// Reads items; connects when the first one is asked for.
+pub(super) struct Reader<'a> {
+    config: &'a LinkConfig,
+    local: Option<Connected>,
+    /// For single reads while answers are outstanding on the other connection.
+    side: Option<Connected>,
+}
+
+struct Connected {
+    local: Local,
+    /// Wins given back whose answers are still to come, behind all others.
+    given_back: usize,
+    /// `me` shows TTLs with the right sign.
+    signed: bool,
+}
+
+/// What `me` and `gets` say together.
+enum Marked {
+    Gone,
+    Found(Found),
+    /// They speak of different items, or of a TTL that can be read in two ways.
+    Unclear,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(config: &'a LinkConfig) -> Self {
+        Self { config, local: None, side: None }
+    }
+
+    /// Asks for items; [`answer`](Self::answer) must be called for each, in the same order, then
+    /// [`finish`](Self::finish).
+    pub(super) async fn ask(&mut self, items: impl Iterator<Item = (&[u8], Marks)>) -> io::Result<()> {
+        let mut requests = Vec::new();
+        for (key, marks) in items {
+            if reads_marked(key, marks) {
+                commands::read_marked(&mut requests, key);
+            } else {
+                commands::read(&mut requests, key);
+            }
+        }
+        if requests.is_empty() {
+            return Ok(());
+        }
+        connected(&mut self.local, self.config).await?.local.write(&requests).await
+    }
+
+    /// The next item, if there is one.
+    pub(super) async fn answer(&mut self, key: &[u8], marks: Marks) -> io::Result<Option<Found>> {
+        let local = connected(&mut self.local, self.config).await?;
+        if !reads_marked(key, marks) {
+            return local.plain(key, marks).await;
+        }
+        match local.marked(marks).await? {
+            Marked::Gone => Ok(None),
+            Marked::Found(found) => Ok(Some(found)),
+            Marked::Unclear => {
+                let side = connected(&mut self.side, self.config).await?;
+                let mut request = Vec::new();
+                commands::read(&mut request, key);
+                side.local.write(&request).await?;
+                let found = side.plain(key, marks).await;
+                side.finish().await?;
+                found
+            }
+        }
+    }
+
+    /// Reads what is left to be read.
+    pub(super) async fn finish(&mut self) -> io::Result<()> {
+        match &mut self.local {
+            Some(local) => local.finish().await,
+            None => Ok(()),
+        }
+    }
+}
+
+async fn connected<'c>(
+    connection: &'c mut Option<Connected>,
+    config: &LinkConfig,
+) -> io::Result<&'c mut Connected> {
+    let connected = match connection.take() {
+        Some(connected) => connected,
+        None => {
+            let mut local = Local::connect(&config.upstream, config.upstream_timeout).await?;
+            local.write(b"version\r\n").await?;
+            let signed = shows_ttl_with_its_sign(&local.line().await?);
+            Connected { local, given_back: 0, signed }
+        }
+    };
+    Ok(connection.insert(connected))
+}
+
+impl Connected {
+    /// The answer to `mg c t f v u`.
+    async fn plain(&mut self, key: &[u8], marks: Marks) -> io::Result<Option<Found>> {
+        let line = self.local.line().await?;
+        if line.as_ref() == b"EN" {
+            return Ok(None);
+        }
+        let mut tokens = words(&line);
+        if tokens.next() != Some(b"VA") {
+            return Err(out_of_step());
+        }
+        let len = tokens.next().and_then(parsed).ok_or_else(out_of_step)?;
+        let (mut flags, mut ttl, mut cas) = (0, -1, 0);
+        let (mut won, mut stale, mut sent) = (false, false, false);
+        for token in tokens {
+            let value = token.get(1..).unwrap_or_default();
+            match token[0] {
+                b'f' => flags = parsed(value).ok_or_else(out_of_step)?,
+                b't' => ttl = parsed(value).ok_or_else(out_of_step)?,
+                b'c' => cas = parsed(value).ok_or_else(out_of_step)?,
+                b'W' => won = true,
+                b'X' => stale = true,
+                b'Z' => sent = true,
+                _ => {}
+            }
+        }
+        let value = self.local.block(len).await?;
+        if won {
+            let mut give_back = Vec::new();
+            commands::mark_stale(&mut give_back, key, Some(cas));
+            self.local.write(&give_back).await?;
+            self.given_back += 1;
+        }
+        let marks = Marks { stale, won: sent, vivified: marks.vivified && sent };
+        Ok(Some(Found { flags, expiry: Expiry::from_ttl_left(ttl, wall_clock_ms() / 1000), value, marks }))
+    }
+
+    /// The answers to `me` and `gets`.
+    async fn marked(&mut self, marks: Marks) -> io::Result<Marked> {
+        let about = self.local.line().await?;
+        let item = self.local.line().await?;
+        if item.as_ref() == b"END" {
+            return Ok(Marked::Gone);
+        }
+        let mut tokens = words(&item);
+        let (verb, _key) = (tokens.next(), tokens.next());
+        let flags = tokens.next().and_then(parsed).ok_or_else(out_of_step)?;
+        let len = tokens.next().and_then(parsed).ok_or_else(out_of_step)?;
+        let cas: u64 = tokens.next().and_then(parsed).ok_or_else(out_of_step)?;
+        if verb != Some(b"VALUE") {
+            return Err(out_of_step());
+        }
+        let value = self.local.block(len).await?;
+        if self.local.line().await?.as_ref() != b"END" {
+            return Err(out_of_step());
+        }
+        let ttl = match (field(&about, b"exp="), self.signed) {
+            (Some(-1), false) => return Ok(Marked::Unclear),
+            (Some(exp), false) => -exp,
+            (Some(exp), true) => exp,
+            (None, _) => return Ok(Marked::Unclear),
+        };
+        if field(&about, b"cas=") != Some(cas) {
+            return Ok(Marked::Unclear);
+        }
+        let expiry = Expiry::from_ttl_left(ttl, wall_clock_ms() / 1000);
+        Ok(Marked::Found(Found { flags, expiry, value, marks }))
+    }
+
+    async fn finish(&mut self) -> io::Result<()> {
+        for _ in 0..std::mem::take(&mut self.given_back) {
+            self.local.line().await?;
+        }
+        Ok(())
+    }
+}
+
+/// `gets` takes no base64.
+fn reads_marked(key: &[u8], marks: Marks) -> bool {
+    marks.stale && key::text_form(key) == TextForm::Plain
+}
+
+/// `VERSION 1.6.24` and later. What cannot be read is taken for an old one, which costs a little and is never wrong.
+fn shows_ttl_with_its_sign(line: &[u8]) -> bool {
+    let version = line.strip_prefix(b"VERSION ").and_then(|version| std::str::from_utf8(version).ok());
+    let mut parts =
+        version.unwrap_or_default().split(['.', '-', '_', ' ']).map(|part| part.parse().unwrap_or(0));
+    let version: [u32; 3] = std::array::from_fn(|_| parts.next().unwrap_or(0));
+    version >= [1, 6, 24]
+}
+
+fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|&byte| byte == b' ').filter(|word| !word.is_empty())
+}
+
+fn field<N: std::str::FromStr>(line: &[u8], name: &[u8]) -> Option<N> {
+    words(line).find_map(|word| word.strip_prefix(name)).and_then(parsed)
+}
+
+fn parsed<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_that_show_ttl_with_its_sign() {
+        for (line, signed) in [
+            ("VERSION 1.6.18", false),
+            ("VERSION 1.6.23", false),
+            ("VERSION 1.6.24", true),
+            ("VERSION 1.6.45-6-gabcdef", true),
+            ("VERSION 1.7.0", true),
+            ("VERSION 1.5.99", false),
+            ("VERSION", false),
+            ("ERROR", false),
+        ] {
+            assert_eq!(shows_ttl_with_its_sign(line.as_bytes()), signed, "{line}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Writing to a peer: what is owed, then the mark that says how far that was.
+//!
+//! Batches are about a millisecond apart unless they are full, so that a busy writer pays for a wake-up a thousand
+//! times a second and not once a write; the first write after a pause goes out at once. Nothing here grows with a
+//! slow peer: the replica bounds what is taken, and no more is encoded than is about to be written.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::super::Context;
+use super::super::commands::is_speakable;
+use super::super::message::{Item, Message, Tag};
+use super::super::state::LinkStopped;
+use super::drained;
+use super::reader::{Found, Reader};
+use crate::replication::{Effect, Marks, Owed, PeerId, Version, wall_clock_ms};
+
+/// Writes to one peer, for as long as one link lives.
+pub(super) struct Sender<'a, S> {
+    context: &'a Context,
+    peer: PeerId,
+    stream: S,
+    reader: Reader<'a>,
+    /// An ack has made room in the window.
+    acked: &'a Notify,
+    owed: Vec<Owed>,
+    out: Vec<u8>,
+    next_mark: Instant,
+}
+
+impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
+    pub(super) fn new(context: &'a Context, peer: PeerId, stream: S, acked: &'a Notify) -> Self {
+        let reader = Reader::new(&context.config);
+        let (owed, out) = (Vec::new(), Vec::new());
+        Self { context, peer, stream, reader, acked, owed, out, next_mark: Instant::now() }
+    }
+
+    /// Sends until the link ends, and says why it did.
+    pub(super) async fn run(mut self) -> LinkStopped {
+        loop {
+            if let Err(stopped) = self.round().await {
+                return stopped;
+            }
+        }
+    }
+
+    async fn round(&mut self) -> Result<(), LinkStopped> {
+        let now_ms = wall_clock_ms();
+        let mut owed = std::mem::take(&mut self.owed);
+        self.context.shared.lock().take(self.peer, BATCH_MUTATIONS_MAX, now_ms, &mut owed);
+        for slice in owed.chunks(SLICE_MUTATIONS) {
+            self.send(slice).await?;
+        }
+        let taken = owed.len();
+        owed.clear();
+        self.owed = owed;
+        if taken > 0 || Instant::now() >= self.next_mark {
+            self.mark().await?;
+        }
+        if taken < BATCH_MUTATIONS_MAX { self.pause(taken > 0).await } else { Ok(()) }
+    }
+
+    /// Until there may be more to send.
+    async fn pause(&self, busy: bool) -> Result<(), LinkStopped> {
+        if drained(self.context, self.peer) {
+            return Err(LinkStopped::Draining);
+        }
+        if busy {
+            sleep(BATCHES_APART).await;
+        }
+        tokio::select! {
+            () = self.context.shared.owed(self.peer) => {}
+            () = self.acked.notified() => {}
+            () = sleep_until(self.next_mark) => {}
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, slice: &[Owed]) -> Result<(), LinkStopped> {
+        self.reader.ask(slice.iter().filter_map(unread)).await.map_err(|_| LinkStopped::Upstream)?;
+        for owed in slice {
+            match owed {
+                Owed::Flush { version, delay_ms } => {
+                    let delay_s = u32::try_from(delay_ms.div_ceil(1000)).unwrap_or(u32::MAX);
+                    Message::Flush { delay_s, tag: self.tag(*version) }.encode(&mut self.out);
+                }
+                Owed::Key { key, version, effect: Effect::Removed | Effect::None } => {
+                    self.gone(key, *version)
+                }
+                Owed::Key { key, version, effect: Effect::Item { payload: Some(payload), marks } } => {
+                    let found = Found {
+                        flags: payload.flags,
+                        expiry: payload.expiry,
+                        value: payload.value.clone(),
+                        marks: *marks,
+                    };
+                    self.item(key, *version, &found);
+                }
+                Owed::Key { key, version, .. } => {
+                    let found = match unread(owed) {
+                        Some((key, marks)) => self.reader.answer(key, marks).await,
+                        None => Ok(None),
+                    };
+                    match found.map_err(|_| LinkStopped::Upstream)? {
+                        Some(found) => self.item(key, *version, &found),
+                        None => {
+                            self.context.links.change(self.peer.0, |link| link.counters.read_misses += 1);
+                            self.gone(key, *version);
+                        }
+                    }
+                }
+            }
+            if self.out.len() >= WRITE_BYTES {
+                self.write().await?;
+            }
+        }
+        self.reader.finish().await.map_err(|_| LinkStopped::Upstream)
+    }
+
+    /// An item is sent with the time it has left now. One whose time is up is a deletion.
+    fn item(&mut self, key: &[u8], version: Version, found: &Found) {
+        let exptime = found.expiry.to_exptime(wall_clock_ms() / 1000);
+        // memcached reads 31 bits: what lies beyond 2038 ends there, as it does here.
+        let Some(exptime) = exptime.map(|exptime| exptime.clamp(0, i32::MAX.into()) as u32) else {
+            return self.gone(key, version);
+        };
+        let tag = self.tag(version);
+        let key = Cow::Borrowed(key);
+        let message = if found.marks.vivified && found.value.is_empty() {
+            Message::Vivify { key, exptime, tag }
+        } else {
+            let Marks { stale, won, .. } = found.marks;
+            Message::Item(Item { key, tag, flags: found.flags, exptime, stale, won, value: &found.value })
+        };
+        message.encode(&mut self.out);
+    }
+
+    fn gone(&mut self, key: &[u8], version: Version) {
+        Message::Delete { key: Cow::Borrowed(key), tag: self.tag(version) }.encode(&mut self.out);
+    }
+
+    /// Everything taken stands before it in the stream: only so the mark is true.
+    async fn mark(&mut self) -> Result<(), LinkStopped> {
+        let mark = self.context.shared.lock().mark(self.peer, wall_clock_ms());
+        let tag = self.tag(mark.version);
+        Message::Mark { tag, owed: mark.owed }.encode(&mut self.out);
+        self.next_mark = Instant::now() + MARKS_APART;
+        self.write().await
+    }
+
+    async fn write(&mut self) -> Result<(), LinkStopped> {
+        self.stream.write_all(&self.out).await.map_err(|_| LinkStopped::Closed)?;
+        let sent = self.out.len() as u64;
+        self.context.links.change(self.peer.0, |link| link.counters.sent_bytes += sent);
+        self.out.clear();
+        if self.out.capacity() > OUT_BYTES_KEPT {
+            self.out = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// All we send was born here.
+    fn tag(&self, version: Version) -> Tag<'a> {
+        Tag { site: &self.context.identity.site, time: version.time() }
+    }
+}
+
+/// Key and marks of an item that has to be read before it is sent. One whose key text cannot name is not: it
+/// goes as a deletion.
+fn unread(owed: &Owed) -> Option<(&[u8], Marks)> {
+    match owed {
+        Owed::Key { key, effect: Effect::Item { payload: None, marks }, .. } if is_speakable(key) => {
+            Some((key, *marks))
+        }
+        Owed::Key { key, effect: Effect::Unknown, .. } if is_speakable(key) => Some((key, Marks::default())),
+        _ => None,
+    }
+}
+
+const BATCH_MUTATIONS_MAX: usize = 512;
+/// Reads asked for at once: their requests fit into any socket's buffer, so memcached never waits for us to read
+/// while we wait for it.
+const SLICE_MUTATIONS: usize = 64;
+const BATCHES_APART: Duration = Duration::from_millis(1);
+/// Also the heartbeat.
+const MARKS_APART: Duration = Duration::from_millis(100);
+const WRITE_BYTES: usize = 256 << 10;
+/// A buffer that once held a huge value is not kept.
+const OUT_BYTES_KEPT: usize = 1 << 20;

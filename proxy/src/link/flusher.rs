@@ -1,0 +1,61 @@
+//! Our own `flush_all` with a delay, when its time has come.
+//!
+//! memcached flushes by itself then, here and at every peer that heard of it in time. Clocks differ, though,
+//! and a write close to that moment may have lived here and died there. So a second later the same flush is done once more, this
+//! time in the order of all writes: an ordinary flush, mirrored as one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::Context;
+use super::local::Local;
+use crate::replication::{Begin, Outcome, wall_clock_ms};
+
+/// Looks at the clock until the proxy stops.
+pub(super) async fn run(context: Arc<Context>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            () = context.drain.cancelled() => return,
+        }
+        let due = context.shared.lock().due_flush(wall_clock_ms());
+        if due {
+            flush(&context).await;
+        }
+    }
+}
+
+/// Flushes once; the replica says again that a flush is due until one is done.
+async fn flush(context: &Context) {
+    let mut local = match Local::connect(&context.config.upstream, context.config.upstream_timeout).await {
+        Ok(local) => local,
+        Err(error) => return warn!(%error, "a scheduled flush waits for the upstream"),
+    };
+    match context.shared.begin_flush() {
+        Begin::Granted(_) => {}
+        Begin::Waiting(wait) => {
+            wait.await;
+        }
+    }
+    let answer = match local.write(b"flush_all 0\r\n").await {
+        Ok(()) => local.line().await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(line) => {
+            let flushed = line.as_ref() == b"OK";
+            context.shared.complete(vec![Outcome::Flush(flushed)], wall_clock_ms());
+            if !flushed {
+                warn!("the upstream refuses a scheduled flush");
+            }
+        }
+        Err(error) => {
+            context.shared.with(|replica, woken| replica.flush_unknown(wall_clock_ms(), woken));
+            warn!(%error, "the upstream broke in a scheduled flush");
+        }
+    }
+}
+
+const TICK: Duration = Duration::from_millis(250);
