@@ -1,93 +1,177 @@
 //! The composition root of the sidecar: builds every part, says which addresses are bound, and ends them in order.
 //!
 //! ```text
-//!  front door ─► workers ─► memcached ◄─ monitor
-//!                  │
-//!               replica (one lock) ◄─► links to peers
-//!                  │
-//!                admin
+//!  apps ─► front door ─► workers ─► memcached ◄─ monitor
+//!                           │            ▲
+//!                        replica ◄─► links ─► peers
+//!                           │
+//!                         admin
 //! ```
+//!
+//! Promises: no socket is open before the configuration is checked, no app is let in before every worker has tried
+//! memcached, and the end comes in this order: apps first, then what is owed to peers, then the rest. Refuses to
+//! know how any part works.
+
+mod source;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context as _;
-use tokio::sync::oneshot;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin;
 use crate::config::{Address, Config, UpstreamConnections};
 use crate::front_door::FrontDoor;
+use crate::link::{self, LinkConfig, PeerListener};
 use crate::metrics::WorkerCounters;
 use crate::net::Listener;
-use crate::upstream::Monitor;
+use crate::replication::{Bounds, Shared};
+use crate::upstream::{Monitor, UpstreamState};
 use crate::worker::{Parts, Settings, Worker};
+use source::Source;
 
 /// An address could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}; is something else there? Choose another address with {flag}")]
+#[error("cannot listen on {address}: {source}; stop what is there, or choose another address with {flag}")]
 pub struct BindError {
     address: Address,
     flag: &'static str,
     source: std::io::Error,
 }
 
+/// Everything that listens, bound.
+struct Doors {
+    apps: Vec<Listener>,
+    peers: Option<PeerListener>,
+    admin: TcpListener,
+}
+
 /// Runs until `stop` is cancelled, then drains.
 ///
 /// # Errors
-/// An address cannot be bound, or a thread cannot be started.
+/// [`BindError`] if an address cannot be bound; else a thread cannot be started.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut doors = Vec::new();
-    for address in &config.listen {
-        doors.push(bind(address, "--listen").await?);
-    }
+    let doors = Doors::open(&config).await?;
+    let shared = (!config.peers.is_empty() || doors.peers.is_some())
+        .then(|| Shared::new(&config.site, config.peers.len(), bounds(&config)));
     let (monitor, upstream) = Monitor::new(config.upstream.clone(), config.upstream_timeout);
-    tokio::spawn(monitor.run());
-    let parts = Parts {
-        settings: settings(&config),
-        replication: None,
-        upstream,
-        stale_marks: Arc::new(AtomicBool::new(false)),
-        stats: Arc::new(|| "END\r\n".to_owned()),
-        drain: stop.child_token(),
-    };
-    let workers = start_workers(&config, &parts).await?;
+    let monitor = tokio::spawn(monitor.run());
 
     let tracker = TaskTracker::new();
+    let links_stop = CancellationToken::new();
+    let links = shared.as_ref().map(|shared| {
+        link::spawn(link_config(&config), doors.peers, Arc::clone(shared), links_stop.clone(), &tracker)
+    });
+    let source = Arc::new(Source::new(&config, upstream.clone(), shared.clone(), links));
+    let workers_stop = CancellationToken::new();
+    let workers = start_workers(&config, shared, upstream, &source, &workers_stop).await?;
+    let admin_stop = CancellationToken::new();
+    let admin = tokio::spawn(admin::serve(doors.admin, source.clone(), admin_stop.clone()));
+    let front_door = open_front_door(&config, doors.apps, &workers, &source, &stop);
+    tracing::info!(listen = %list(&config.listen), upstream = %config.upstream, admin = %config.admin, "serving");
+
+    stop.cancelled().await;
+    tracing::info!("draining");
+    front_door.wait().await;
+    workers_stop.cancel();
+    let joined = tokio::task::spawn_blocking(move || workers.into_iter().for_each(Worker::join));
+    if timeout(config.drain_timeout, joined).await.is_err() {
+        tracing::warn!("some apps were cut off: they were not done within --drain-timeout");
+    }
+    links_stop.cancel();
+    tracker.close();
+    if timeout(config.drain_timeout, tracker.wait()).await.is_err() {
+        tracing::warn!("peers have not taken all that is owed to them within --drain-timeout");
+    }
+    admin_stop.cancel();
+    let _ = admin.await;
+    monitor.abort();
+    Ok(())
+}
+
+impl Doors {
+    async fn open(config: &Config) -> Result<Self, BindError> {
+        let mut apps = Vec::new();
+        for address in &config.listen {
+            let listener = Listener::bind(address).await;
+            apps.push(listener.map_err(|source| failed(address, "--listen", source))?);
+        }
+        let peers = match &config.peer_listen {
+            Some(address) => {
+                Some(bind_peers(address).await.map_err(|e| failed(address, "--peer-listen", e))?)
+            }
+            None => None,
+        };
+        let admin = TcpListener::bind(config.admin.to_string()).await;
+        let admin = admin.map_err(|source| failed(&config.admin, "--admin", source))?;
+        Ok(Self { apps, peers, admin })
+    }
+}
+
+async fn bind_peers(address: &Address) -> std::io::Result<PeerListener> {
+    Ok(match address {
+        Address::Tcp(host_port) => PeerListener::Tcp(TcpListener::bind(host_port.as_str()).await?),
+        Address::Unix(path) => PeerListener::Unix(UnixListener::bind(path)?),
+    })
+}
+
+fn failed(address: &Address, flag: &'static str, source: std::io::Error) -> BindError {
+    BindError { address: address.clone(), flag, source }
+}
+
+async fn start_workers(
+    config: &Config,
+    replication: Option<Arc<Shared>>,
+    upstream: watch::Receiver<UpstreamState>,
+    source: &Arc<Source>,
+    drain: &CancellationToken,
+) -> anyhow::Result<Vec<Worker>> {
+    let figures = Arc::clone(source);
+    let parts = Parts {
+        settings: settings(config),
+        replication,
+        upstream,
+        stale_marks: Arc::new(AtomicBool::new(false)),
+        stats: Arc::new(move || figures.stats_memcloud()),
+        drain: drain.clone(),
+    };
+    let mut workers = Vec::new();
+    for number in 0..config.workers {
+        let (ready, told) = oneshot::channel();
+        let worker =
+            Worker::start(number, parts.clone(), ready).context("a worker thread cannot be started")?;
+        source.add_worker(Arc::clone(worker.counters()));
+        workers.push(worker);
+        let _ = told.await;
+    }
+    Ok(workers)
+}
+
+fn open_front_door(
+    config: &Config,
+    listeners: Vec<Listener>,
+    workers: &[Worker],
+    source: &Source,
+    stop: &CancellationToken,
+) -> TaskTracker {
     let counters = Arc::new(WorkerCounters::default());
+    source.add_front_door(Arc::clone(&counters));
     let door = Arc::new(FrontDoor {
         inboxes: workers.iter().map(Worker::inbox).collect(),
         sessions_max: config.max_sessions as u64,
         counters,
     });
-    for listener in doors {
-        tracker.spawn(Arc::clone(&door).open(listener, stop.child_token()));
+    let tracker = TaskTracker::new();
+    for listener in listeners {
+        tracker.spawn(Arc::clone(&door).open(listener, stop.clone()));
     }
-    tracing::info!(listen = ?config.listen, upstream = %config.upstream, "serving");
-    stop.cancelled().await;
     tracker.close();
-    tracker.wait().await;
-    drop(door);
-    let joined = tokio::task::spawn_blocking(move || workers.into_iter().for_each(Worker::join));
-    if tokio::time::timeout(config.drain_timeout, joined).await.is_err() {
-        tracing::warn!("some apps were cut off: they were not done within --drain-timeout");
-    }
-    Ok(())
-}
-
-async fn bind(address: &Address, flag: &'static str) -> Result<Listener, BindError> {
-    Listener::bind(address).await.map_err(|source| BindError { address: address.clone(), flag, source })
-}
-
-async fn start_workers(config: &Config, parts: &Parts) -> anyhow::Result<Vec<Worker>> {
-    let mut workers = Vec::new();
-    for number in 0..config.workers {
-        let (ready, told) = oneshot::channel();
-        workers
-            .push(Worker::start(number, parts.clone(), ready).context("a worker thread cannot be started")?);
-        let _ = told.await;
-    }
-    Ok(workers)
+    tracker
 }
 
 fn settings(config: &Config) -> Settings {
@@ -97,4 +181,28 @@ fn settings(config: &Config) -> Settings {
         dedicated: config.upstream_connections == UpstreamConnections::Dedicated,
         shared_connections: config.shared_connections,
     }
+}
+
+fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        backlog_bytes: config.backlog_bytes,
+        max_clock_skew_ms: u64::try_from(config.max_clock_skew.as_millis()).unwrap_or(u64::MAX),
+        ..Bounds::default()
+    }
+}
+
+fn link_config(config: &Config) -> LinkConfig {
+    LinkConfig {
+        site: config.site.clone(),
+        shard: None,
+        peers: config.peers.clone(),
+        upstream: config.upstream.clone(),
+        upstream_timeout: config.upstream_timeout,
+        peer_timeout: config.peer_timeout,
+        drain_timeout: config.drain_timeout,
+    }
+}
+
+fn list(addresses: &[Address]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -1,0 +1,245 @@
+//! What the sidecar tells of itself: to `/status`, `/ready`, `/live`, `/metrics`, and to `stats memcloud`.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::admin::{self, AdminSource, Liveness, PeerState, PeerStatus, Status, UpstreamStatus, read_stats};
+use crate::config::{Address, Config};
+use crate::link::{LinkState, LinkStopped, Links, PeerLink};
+use crate::metrics::{Direction, MemcachedStats, PeerFigures, ReplicationFigures, WorkerCounters};
+use crate::net;
+use crate::replication::{self, PeerId, Shared, wall_clock_ms};
+use crate::upstream::UpstreamState;
+
+/// Everything that is asked, in one place; it only reads.
+pub(super) struct Source {
+    site: String,
+    address: Address,
+    upstream: watch::Receiver<UpstreamState>,
+    replication: Option<Arc<Shared>>,
+    links: Option<Arc<Links>>,
+    workers: Mutex<Vec<Arc<WorkerCounters>>>,
+    front_door: Mutex<Vec<Arc<WorkerCounters>>>,
+    liveness: Mutex<Liveness>,
+}
+
+impl Source {
+    pub(super) fn new(
+        config: &Config,
+        upstream: watch::Receiver<UpstreamState>,
+        replication: Option<Arc<Shared>>,
+        links: Option<Arc<Links>>,
+    ) -> Self {
+        Self {
+            site: config.site.clone(),
+            address: config.upstream.clone(),
+            upstream,
+            replication,
+            links,
+            workers: Mutex::default(),
+            front_door: Mutex::default(),
+            liveness: Mutex::default(),
+        }
+    }
+
+    pub(super) fn add_worker(&self, counters: Arc<WorkerCounters>) {
+        lock(&self.workers).push(counters);
+    }
+
+    pub(super) fn add_front_door(&self, counters: Arc<WorkerCounters>) {
+        lock(&self.front_door).push(counters);
+    }
+
+    /// The main figures as `STAT` lines.
+    pub(super) fn stats_memcloud(&self) -> String {
+        let status = self.status();
+        let mut text = String::new();
+        let mut stat = |name: &str, value: &dyn std::fmt::Display| {
+            let _ = write!(text, "STAT {name} {value}\r\n");
+        };
+        stat("site", &status.site);
+        stat("version", &status.version);
+        stat("in_sync", &u8::from(status.in_sync));
+        stat("upstream_up", &u8::from(status.upstream.state == admin::UpstreamState::Up));
+        stat("sessions", &status.sessions);
+        stat("lost_unrepaired", &status.lost_unrepaired);
+        for (number, peer) in status.peers.iter().enumerate() {
+            stat(&format!("peer:{number}:site"), &peer.site.as_deref().unwrap_or("-"));
+            stat(&format!("peer:{number}:state"), &word(peer.state));
+            stat(&format!("peer:{number}:lag_ms"), &peer.lag_ms);
+            stat(&format!("peer:{number}:backlog_entries"), &peer.backlog_entries);
+            stat(&format!("peer:{number}:backlog_bytes"), &peer.backlog_bytes);
+        }
+        text.push_str("END\r\n");
+        text
+    }
+
+    /// Each peer's links with what the replica knows of it.
+    fn peers(&self) -> Vec<(PeerLink, replication::PeerStatus)> {
+        let (Some(shared), Some(links)) = (&self.replication, &self.links) else { return Vec::new() };
+        let links = links.peers();
+        let replica = shared.lock();
+        let now = wall_clock_ms();
+        let status = |number| replica.status(PeerId(number), now);
+        links.into_iter().enumerate().map(|(number, link)| (link, status(number))).collect()
+    }
+}
+
+impl AdminSource for Source {
+    fn status(&self) -> Status {
+        let peers: Vec<_> = self.peers().iter().map(peer_status).collect();
+        let (in_sync, lost_unrepaired) = match &self.replication {
+            Some(shared) => {
+                let replica = shared.lock();
+                let gap = |number| replica.status(PeerId(number), 0).gap.map_or(0, |gap| gap.mutations);
+                (replica.in_sync(), (0..peers.len()).map(gap).sum())
+            }
+            None => (true, 0),
+        };
+        let upstream = self.upstream.borrow();
+        Status {
+            site: self.site.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            in_sync: in_sync && upstream.down.is_none(),
+            upstream: UpstreamStatus {
+                addr: self.address.to_string(),
+                state: if upstream.down.is_none() {
+                    admin::UpstreamState::Up
+                } else {
+                    admin::UpstreamState::Down
+                },
+                version: (!upstream.version.is_empty()).then(|| upstream.version.clone()),
+            },
+            peers,
+            lost_unrepaired,
+            sessions: lock(&self.workers).iter().map(|counters| counters.sessions()).sum(),
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match &self.upstream.borrow().down {
+            None => Ok(()),
+            Some(reason) => Err(reason.clone()),
+        }
+    }
+
+    fn live(&self) -> Result<(), String> {
+        let beats: Vec<u64> = lock(&self.workers).iter().map(|counters| counters.beats()).collect();
+        lock(&self.liveness).check(&beats, Instant::now())
+    }
+
+    fn counters(&self) -> Vec<Arc<WorkerCounters>> {
+        let mut all = lock(&self.workers).clone();
+        all.extend(lock(&self.front_door).iter().cloned());
+        all
+    }
+
+    fn replication(&self) -> ReplicationFigures {
+        let Some(shared) = &self.replication else {
+            return ReplicationFigures { in_sync: true, ..ReplicationFigures::default() };
+        };
+        let peers: Vec<_> = self.peers().iter().map(peer_figures).collect();
+        let (in_sync, counters) = {
+            let replica = shared.lock();
+            (replica.in_sync(), replica.counters())
+        };
+        let skewed = self.peers().iter().map(|(_, status)| status.counters.skewed).sum();
+        ReplicationFigures {
+            in_sync,
+            ledger_entries: counters.ledger_entries,
+            ledger_bytes: counters.ledger_bytes,
+            lost: vec![("backlog_full", counters.lost), ("clock_skew", skewed)],
+            peers,
+        }
+    }
+
+    fn memcached_stats(&self) -> Pin<Box<dyn Future<Output = io::Result<MemcachedStats>> + Send + '_>> {
+        Box::pin(async { read_stats(net::connect(&self.address).await?).await })
+    }
+}
+
+fn peer_status((link, status): &(PeerLink, replication::PeerStatus)) -> PeerStatus {
+    PeerStatus {
+        site: link.site.clone(),
+        addr: link.addr.clone(),
+        state: match link.state {
+            LinkState::Connecting => PeerState::Connecting,
+            LinkState::Streaming => PeerState::Streaming,
+            LinkState::Down => PeerState::Down,
+        },
+        lag_ms: status.lag_ms,
+        backlog_entries: status.backlog_entries,
+        backlog_bytes: status.backlog_bytes,
+        unacknowledged: status.unacked,
+        resyncs_full: 0,
+        resyncs_partial: partial_resyncs(link),
+        reason: reason(link, status),
+    }
+}
+
+/// Every link after the first catches up with what the backlog owes.
+fn partial_resyncs(link: &PeerLink) -> u64 {
+    link.counters.links.saturating_sub(1)
+}
+
+fn reason(link: &PeerLink, status: &replication::PeerStatus) -> Option<String> {
+    if let Some(gap) = status.gap {
+        return Some(format!(
+            "{} mutations were given up since {}, because the backlog was full: a full resync is owed",
+            gap.mutations, gap.since_ms
+        ));
+    }
+    link.stopped.map(|stopped| stopped.to_string())
+}
+
+fn peer_figures((link, status): &(PeerLink, replication::PeerStatus)) -> PeerFigures {
+    let counted = &status.counters;
+    let mutations = vec![
+        (Direction::Out, "sent", counted.sent),
+        (Direction::Out, "resent", counted.resent),
+        (Direction::Out, "acknowledged", counted.acked),
+        (Direction::Out, "void", counted.void),
+        (Direction::Out, "lost", counted.lost),
+        (Direction::In, "applied", counted.applied),
+        (Direction::In, "superseded", counted.superseded),
+        (Direction::In, "duplicate", counted.duplicate),
+        (Direction::In, "echo", counted.echo),
+        (Direction::In, "skewed", counted.skewed),
+        (Direction::In, "doubtful", counted.doubtful),
+        (Direction::In, "abandoned", counted.abandoned),
+        (Direction::In, "refused", link.counters.refused),
+    ];
+    PeerFigures {
+        peer: link.addr.clone(),
+        streaming: link.state == LinkState::Streaming,
+        lag_ms: status.lag_ms,
+        backlog_entries: status.backlog_entries,
+        backlog_bytes: status.backlog_bytes,
+        unacknowledged: status.unacked,
+        mutations,
+        resyncs_full: 0,
+        resyncs_partial: partial_resyncs(link),
+        links_stopped: LinkStopped::LABELS.into_iter().zip(link.counters.stopped).collect(),
+        sent_bytes: link.counters.sent_bytes,
+        received_bytes: link.counters.received_bytes,
+    }
+}
+
+fn word(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Connecting => "connecting",
+        PeerState::Streaming => "streaming",
+        PeerState::Resyncing => "resyncing",
+        PeerState::Down => "down",
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
