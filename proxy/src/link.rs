@@ -35,10 +35,10 @@ mod local;
 pub mod message;
 mod state;
 
-pub use acceptor::PeerListener;
 pub use state::{LinkState, LinkStopped, Links, PeerLink, PeerLinkCounters};
 
 use crate::config::Address;
+use crate::net::Listener;
 use crate::replication::{PeerId, Shared};
 use directory::{Directory, Identity};
 
@@ -88,7 +88,7 @@ impl Context {
 /// ended before, or what they write last stays behind. Peers' mutations are taken until then.
 pub fn spawn(
     config: LinkConfig,
-    listener: Option<PeerListener>,
+    listener: Option<Listener>,
     shared: Arc<Shared>,
     drain: CancellationToken,
     tracker: &TaskTracker,

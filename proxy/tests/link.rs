@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use harness::{Mesh, Net, PEER_TIMEOUT, eventually};
 use memcloud_proxy::link::{LinkState, LinkStopped};
-use memcloud_proxy::replication::{Effect, Marks};
+use memcloud_proxy::replication::{Effect, Expiry, Marks, Payload, PeerId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -122,6 +122,42 @@ async fn keys_of_any_bytes_arrive() {
     b.wait_for_answer("mg YSBiDQoA b f s\r\n", |answer| answer.starts_with("HD f7 s2")).await;
     a.write(key, b"md YSBiDQoA b\r\n", Effect::Removed).await;
     b.wait_for_answer("mg YSBiDQoA b\r\n", |answer| answer == "EN").await;
+}
+
+#[tokio::test]
+async fn keys_that_no_text_can_name_arrive() {
+    let mut mesh = Mesh::new(PAIR).await;
+    let [a, b] = &mut mesh.sites[..] else { unreachable!() };
+    let key = [b"a b ".as_slice(), &[b'k'; 240]].concat();
+    let payload = Payload { flags: 3, expiry: Expiry::Never, value: "hi".into() };
+    let effect = Effect::Item { payload: Some(payload), marks: Marks::default() };
+    assert!(a.write(&key, b"version\r\n", effect).await.starts_with("VERSION"));
+    eventually("everything is acknowledged", || a.shared.lock().in_sync()).await;
+    let found = b.packet(0x00, &key).await;
+    assert!(found.ends_with(b"\0\0\0\x03hi"), "{found:?}");
+    // What is not in hand cannot be read with its expiry: a miss on the other side.
+    a.write(&key, b"version\r\n", Effect::Unknown).await;
+    eventually("everything is acknowledged", || a.shared.lock().in_sync()).await;
+    assert!(b.packet(0x00, &key).await.ends_with(b"Not found"));
+    mesh.in_sync().await;
+}
+
+#[tokio::test]
+async fn a_memcached_that_hangs_delays_and_breaks_nothing() {
+    let mut mesh = Mesh::new(PAIR).await;
+    mesh.in_sync().await;
+    mesh.sites[1].memcached.as_ref().unwrap().signal("-STOP");
+    for n in 0..200 {
+        mesh.sites[0].set(&format!("k{n}"), "v").await;
+    }
+    // Longer than the peer's patience: the acceptor says that it is alive.
+    tokio::time::sleep(PEER_TIMEOUT * 4).await;
+    assert_eq!(mesh.sites[0].shared.lock().status(PeerId(0), 0).counters.acked, 0);
+    mesh.sites[1].memcached.as_ref().unwrap().signal("-CONT");
+    mesh.in_sync().await;
+    for n in 0..200 {
+        mesh.sites[1].wait_for(&format!("k{n}"), Some("v")).await;
+    }
 }
 
 #[tokio::test]
@@ -368,8 +404,7 @@ async fn a_hand_written_peer_is_served_and_held_to_the_rules() {
     assert!(heard.contains("\r\nml ack 0\r\n"), "{heard}");
     assert_eq!(mesh.sites[0].get("k").await, Some((9, "new".to_owned())));
     assert_eq!(mesh.sites[0].get("home").await, None, "our own mutations are not taken from others");
-    let counters =
-        mesh.sites[0].shared.lock().status(memcloud_proxy::replication::PeerId(0), now_ms).counters;
+    let counters = mesh.sites[0].shared.lock().status(PeerId(0), now_ms).counters;
     assert_eq!((counters.applied, counters.superseded, counters.echo), (2, 1, 1));
     // A third site's mutation ends the link.
     peer.write_all(format!("md k Pmc1/c/{}\r\n", time(9)).as_bytes()).await.unwrap();

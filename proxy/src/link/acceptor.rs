@@ -12,64 +12,42 @@
 //! slow memcached from a dead proxy. A link that is told to leave finishes its batch first.
 
 use std::future::Future;
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 mod applier;
+mod packet;
 
 use self::applier::{Applier, Pause};
 use super::Context;
 use super::directory::{NAMING_GRACE, Seat};
 use super::local::{Duplex, Local};
-use super::message::{Decoded, Hello, LINK_VERSION, Message, Refusal, decode};
+use super::message::{Decoded, Hello, LINE_MAX, LINK_VERSION, Malformed, Message, Refusal, decode};
 use super::state::LinkStopped;
+use crate::net::{Accepted, Listener};
 use crate::replication::{PeerId, Slot, Version, next_lane};
 
-/// Where peers connect, bound already.
-#[derive(Debug)]
-pub enum PeerListener {
-    /// `host:port`.
-    Tcp(TcpListener),
-    /// `unix:/path`.
-    Unix(UnixListener),
-}
-
-impl PeerListener {
-    async fn accept(&self) -> io::Result<Box<dyn Duplex>> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
-            }
-            Self::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
-        }
-    }
-}
-
 /// Accepts links until the context says that it is over.
-pub(super) async fn listen(context: Arc<Context>, listener: PeerListener) {
+pub(super) async fn listen(context: Arc<Context>, listener: Listener) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept() => accepted.and_then(Accepted::adopt),
             () = context.over.cancelled() => return,
         };
         match accepted {
             Ok(stream) => {
                 let inbound = Arc::clone(&context);
                 context.tracker.spawn(async move {
-                    serve(inbound, stream).await;
+                    serve(inbound, Box::new(stream)).await;
                     drop(permit);
                 });
             }
@@ -150,7 +128,14 @@ impl Inbound<'_> {
         *known = Some(peer);
         self.say(&Message::Ack { count: 0 }).await?;
         let sites = [site.as_str(), context.identity.site.as_str()];
-        let applier = Applier::new(Arc::clone(&context.shared), peer, sites, next_lane(), local);
+        let applier = Applier::new(
+            Arc::clone(&context.shared),
+            peer,
+            sites,
+            next_lane(),
+            context.config.upstream.clone(),
+            local,
+        );
         Ok((applier, seat, run))
     }
 
@@ -158,6 +143,10 @@ impl Inbound<'_> {
     async fn hello(&mut self) -> Result<(String, u64), LinkStopped> {
         loop {
             match decode(&self.input).map_err(LinkStopped::Malformed)? {
+                // Before hello nobody has a right to more than a line.
+                Decoded::Incomplete { .. } if self.input.len() > LINE_MAX => {
+                    return Err(LinkStopped::Malformed(Malformed::LineTooLong));
+                }
                 Decoded::Incomplete { .. } => {}
                 Decoded::Message { message: Message::Hello(hello), used } => {
                     self.context.identity.judge(&hello).map_err(refuse)?;

@@ -26,7 +26,7 @@ use self::sender::Sender;
 use super::Context;
 use super::directory::NAMING_GRACE;
 use super::local::{self, Duplex};
-use super::message::{Decoded, Message, decode};
+use super::message::{Decoded, LINE_MAX, LINK_VERSION, Malformed, Message, decode};
 use super::state::{LinkState, LinkStopped};
 use crate::backoff::Backoff;
 use crate::config::Address;
@@ -35,10 +35,10 @@ use crate::replication::{PeerId, wall_clock_ms};
 /// Dials one peer until the proxy stops and nothing is owed any more, or `--drain-timeout` is over.
 pub(super) async fn dial(context: Arc<Context>, peer: PeerId) {
     tokio::select! {
-        () = redial(&context, peer) => {}
-        () = last_moment(&context) => {}
+        never = redial(&context, peer) => never,
+        () = last_moment(&context, peer) => {}
     }
-    let left = context.shared.lock().status(peer, wall_clock_ms()).backlog_entries;
+    let left = owed(&context, peer);
     if left > 0 {
         warn!(
             peer.addr = context.peer_addr(peer),
@@ -51,15 +51,24 @@ pub(super) async fn dial(context: Arc<Context>, peer: PeerId) {
     });
 }
 
-async fn last_moment(context: &Context) {
+/// Resolves when the proxy stops and this peer has everything, or the drain timeout is over.
+async fn last_moment(context: &Context, peer: PeerId) {
     context.drain.cancelled().await;
-    tokio::time::sleep(context.config.drain_timeout).await;
+    let deadline = Instant::now() + context.config.drain_timeout;
+    while owed(context, peer) > 0 && Instant::now() < deadline {
+        tokio::time::sleep(DRAIN_TICK).await;
+    }
 }
 
-async fn redial(context: &Context, peer: PeerId) {
+/// What the peer does not have yet.
+fn owed(context: &Context, peer: PeerId) -> u64 {
+    context.shared.lock().status(peer, wall_clock_ms()).backlog_entries
+}
+
+async fn redial(context: &Context, peer: PeerId) -> ! {
     let mut backoff = Backoff::new(BACKOFF_LEAST, BACKOFF_GREATEST);
     let mut last = None;
-    while !drained(context, peer) {
+    loop {
         let began = Instant::now();
         let stopped = one_link(context, peer).await;
         context.links.stopped(peer.0, stopped);
@@ -69,7 +78,7 @@ async fn redial(context: &Context, peer: PeerId) {
         });
         let addr = context.peer_addr(peer);
         // The same reason again and again is one piece of news.
-        if last != Some(stopped) && stopped != LinkStopped::Draining {
+        if last != Some(stopped) {
             warn!(peer.addr = addr, reason = %stopped, "link down, dialing again until it is up");
         } else {
             debug!(peer.addr = addr, reason = %stopped, "link still down");
@@ -81,11 +90,6 @@ async fn redial(context: &Context, peer: PeerId) {
         }
         tokio::time::sleep(backoff.next_delay()).await;
     }
-}
-
-/// The proxy stops, and this peer has everything.
-fn drained(context: &Context, peer: PeerId) -> bool {
-    context.drain.is_cancelled() && context.shared.lock().status(peer, wall_clock_ms()).backlog_entries == 0
 }
 
 async fn one_link(context: &Context, peer: PeerId) -> LinkStopped {
@@ -131,7 +135,7 @@ async fn greet(
     loop {
         while let Decoded::Message { message, used } = decode(input).map_err(LinkStopped::Malformed)? {
             match message {
-                Message::Hello(hello) if !named => {
+                Message::Hello(hello) if !named && hello.version <= LINK_VERSION => {
                     context.identity.judge(&hello).map_err(LinkStopped::Refused)?;
                     context.directory.dialed(peer, hello.site)?;
                     let site = hello.site.to_owned();
@@ -189,6 +193,10 @@ async fn acks(
 }
 
 async fn hear(stream: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) -> Result<(), LinkStopped> {
+    // What is left undecoded is the beginning of a line; nothing an acceptor says has data behind it.
+    if input.len() > LINE_MAX {
+        return Err(LinkStopped::Malformed(Malformed::LineTooLong));
+    }
     input.reserve(READ_BYTES);
     match stream.read_buf(input).await {
         Ok(0) | Err(_) => Err(LinkStopped::Closed),
@@ -201,4 +209,5 @@ const BACKOFF_LEAST: Duration = Duration::from_millis(50);
 const BACKOFF_GREATEST: Duration = Duration::from_secs(2);
 /// A link that lived so long was a good one: the next one is tried at once.
 const STEADY: Duration = Duration::from_secs(1);
+const DRAIN_TICK: Duration = Duration::from_millis(10);
 const READ_BYTES: usize = 4 << 10;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::config::Address;
@@ -17,16 +16,9 @@ use crate::config::Address;
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Duplex for S {}
 
-/// Connects to `addr`; small writes are not held back.
+/// Connects to `addr`.
 pub(super) async fn connect(addr: &Address) -> io::Result<Box<dyn Duplex>> {
-    match addr {
-        Address::Tcp(addr) => {
-            let stream = TcpStream::connect(addr).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
-        }
-        Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-    }
+    Ok(Box::new(crate::net::connect(addr).await?))
 }
 
 /// A connection whose memcached has answered.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use memcloud_proxy::config::Address;
-use memcloud_proxy::link::{self, LinkConfig, Links, PeerListener};
+use memcloud_proxy::link::{self, LinkConfig, Links};
+use memcloud_proxy::net::Listener;
 use memcloud_proxy::replication::{
     Begin, Bounds, Effect, Expiry, LaneId, Marks, Outcome, Payload, Shared, Slot, next_lane, wall_clock_ms,
 };
@@ -33,6 +34,14 @@ impl Memcached {
         let memcached = Self { child, socket: socket.to_owned() };
         eventually("memcached answers", || std::os::unix::net::UnixStream::connect(socket).is_ok()).await;
         memcached
+    }
+}
+
+impl Memcached {
+    /// Stops or continues the process, as a machine that is overloaded does.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 }
 
@@ -183,7 +192,7 @@ impl Site {
             peer_timeout: PEER_TIMEOUT,
             drain_timeout: Duration::from_secs(5),
         };
-        let listener = Some(PeerListener::Tcp(listener));
+        let listener = Some(Listener::Tcp(listener));
         let links = link::spawn(config, listener, Arc::clone(&shared), drain.clone(), &tracker);
         let app = App::connect(&socket).await;
         Self { memcached: Some(memcached), socket, shared, links, drain, tracker, app, lane: next_lane() }
@@ -240,6 +249,22 @@ impl Site {
     /// `get`: flags and value.
     pub(crate) async fn get(&mut self, key: &str) -> Option<(u32, String)> {
         self.app.get(key).await
+    }
+
+    /// One request of the binary protocol, and the body of its answer.
+    pub(crate) async fn packet(&mut self, opcode: u8, key: &[u8]) -> Vec<u8> {
+        let mut stream = UnixStream::connect(&self.socket).await.unwrap();
+        let mut request = vec![0; 24];
+        (request[0], request[1]) = (0x80, opcode);
+        request[2..4].copy_from_slice(&(key.len() as u16).to_be_bytes());
+        request[8..12].copy_from_slice(&(key.len() as u32).to_be_bytes());
+        request.extend_from_slice(key);
+        stream.write_all(&request).await.unwrap();
+        let mut header = [0; 24];
+        stream.read_exact(&mut header).await.unwrap();
+        let mut body = vec![0; u32::from_be_bytes([header[8], header[9], header[10], header[11]]) as usize];
+        stream.read_exact(&mut body).await.unwrap();
+        body
     }
 
     pub(crate) async fn wait_for(&mut self, key: &str, value: Option<&str>) {

@@ -21,6 +21,8 @@ use super::super::commands;
 use super::super::local::{Local, out_of_step};
 use super::super::message::{Decoded, Item, Message, Tag, decode};
 use super::super::state::LinkStopped;
+use super::packet;
+use crate::config::Address;
 use crate::replication::{Effect, LaneId, Offer, Origin, PeerId, Shared, Slot, Version, Wait, wall_clock_ms};
 
 /// Applies what one inbound link brings.
@@ -30,6 +32,7 @@ pub(super) struct Applier {
     /// The peer's name and ours: whose mutations may come.
     sites: [(String, Origin); 2],
     lane: LaneId,
+    upstream: Address,
     local: Local,
     out: Vec<u8>,
     pending: Vec<Pending>,
@@ -56,6 +59,8 @@ struct Apply {
     /// Answers memcached will give.
     answers: u8,
     verb: Verb,
+    /// Its key has no text form: a packet applies it, after the batch's text.
+    packet: bool,
     /// Its age cannot be judged: the key was deleted instead, and that is a mutation of our own.
     doubtful: bool,
     refused: bool,
@@ -86,11 +91,12 @@ impl Applier {
         from: PeerId,
         sites: [&str; 2],
         lane: LaneId,
+        upstream: Address,
         local: Local,
     ) -> Self {
         let sites = sites.map(|site| (site.to_owned(), Origin::of(site)));
         let (out, pending) = (Vec::new(), Vec::new());
-        Self { shared, from, sites, lane, local, out, pending, count: 0, refused: 0 }
+        Self { shared, from, sites, lane, upstream, local, out, pending, count: 0, refused: 0 }
     }
 
     /// Mutations settled since hello: what an ack says.
@@ -167,21 +173,21 @@ impl Applier {
                 return Ok(None);
             }
         };
-        let (verb, answers) = if doubtful || !commands::is_speakable(key) {
-            commands::delete(&mut self.out, key);
-            (Verb::Delete, 1)
-        } else {
-            encode(&mut self.out, mutation)
+        if matches!(mutation, Message::Item(item) if item.stale) {
+            // Before the mark is there: from now on nobody here reads with `mg` on the quiet.
+            self.shared.note_stale_marks();
+        }
+        let packet = !commands::is_speakable(key);
+        let (verb, answers) = match (packet, doubtful) {
+            (true, _) => (Verb::Delete, 0),
+            (false, true) => {
+                commands::delete(&mut self.out, key);
+                (Verb::Delete, 1)
+            }
+            (false, false) => encode(&mut self.out, mutation),
         };
-        self.pending.push(Pending::Apply(Apply {
-            slot,
-            version,
-            at,
-            answers,
-            verb,
-            doubtful,
-            refused: false,
-        }));
+        let apply = Apply { slot, version, at, answers, verb, packet, doubtful, refused: false };
+        self.pending.push(Pending::Apply(apply));
         Ok(None)
     }
 
@@ -200,14 +206,16 @@ impl Applier {
     }
 
     async fn carry_out(&mut self, input: &[u8]) -> io::Result<()> {
-        if self.out.is_empty() {
-            return Ok(());
-        }
         self.local.write(&self.out).await?;
         let mut any_refused = false;
         for pending in &mut self.pending {
             let Pending::Apply(apply) = pending else { continue };
-            apply.refused = !answered(&mut self.local, apply).await?;
+            let stored = if apply.packet {
+                packet::apply(&self.upstream, &input[apply.at..], apply.doubtful).await?
+            } else {
+                answered(&mut self.local, apply).await?
+            };
+            apply.refused = !stored;
             any_refused |= apply.refused;
         }
         if any_refused { self.drop_refused(input).await } else { Ok(()) }
@@ -225,7 +233,8 @@ impl Applier {
             let Some((key, _)) = key_and_tag(&message) else { continue };
             if apply.refused {
                 self.refused += 1;
-                if !later.contains(key) {
+                // A packet that was refused has deleted already.
+                if !later.contains(key) && !apply.packet {
                     commands::delete(&mut deletes, key);
                     answers += 1;
                 }

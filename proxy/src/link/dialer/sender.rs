@@ -15,7 +15,6 @@ use super::super::Context;
 use super::super::commands::is_speakable;
 use super::super::message::{Item, Message, Tag};
 use super::super::state::LinkStopped;
-use super::drained;
 use super::reader::{Found, Reader};
 use crate::replication::{Effect, Marks, Owed, PeerId, Version, wall_clock_ms};
 
@@ -61,14 +60,14 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
         if taken > 0 || Instant::now() >= self.next_mark {
             self.mark().await?;
         }
-        if taken < BATCH_MUTATIONS_MAX { self.pause(taken > 0).await } else { Ok(()) }
+        if taken < BATCH_MUTATIONS_MAX {
+            self.pause(taken > 0).await;
+        }
+        Ok(())
     }
 
     /// Until there may be more to send.
-    async fn pause(&self, busy: bool) -> Result<(), LinkStopped> {
-        if drained(self.context, self.peer) {
-            return Err(LinkStopped::Draining);
-        }
+    async fn pause(&self, busy: bool) {
         if busy {
             sleep(BATCHES_APART).await;
         }
@@ -77,7 +76,6 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
             () = self.acked.notified() => {}
             () = sleep_until(self.next_mark) => {}
         }
-        Ok(())
     }
 
     async fn send(&mut self, slice: &[Owed]) -> Result<(), LinkStopped> {
