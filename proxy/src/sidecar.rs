@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context as _;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin;
 use crate::config::{Address, Config, UpstreamConnections};
 use crate::front_door::FrontDoor;
-use crate::link::{self, LinkConfig, PeerListener};
+use crate::link::{self, LinkConfig};
 use crate::metrics::WorkerCounters;
 use crate::net::Listener;
 use crate::replication::{Bounds, Shared};
@@ -47,7 +47,7 @@ pub struct BindError {
 /// Everything that listens, bound.
 struct Doors {
     apps: Vec<Listener>,
-    peers: Option<PeerListener>,
+    peers: Option<Listener>,
     admin: TcpListener,
 }
 
@@ -103,7 +103,7 @@ impl Doors {
         }
         let peers = match &config.peer_listen {
             Some(address) => {
-                Some(bind_peers(address).await.map_err(|e| failed(address, "--peer-listen", e))?)
+                Some(Listener::bind(address).await.map_err(|e| failed(address, "--peer-listen", e))?)
             }
             None => None,
         };
@@ -111,13 +111,6 @@ impl Doors {
         let admin = admin.map_err(|source| failed(&config.admin, "--admin", source))?;
         Ok(Self { apps, peers, admin })
     }
-}
-
-async fn bind_peers(address: &Address) -> std::io::Result<PeerListener> {
-    Ok(match address {
-        Address::Tcp(host_port) => PeerListener::Tcp(TcpListener::bind(host_port.as_str()).await?),
-        Address::Unix(path) => PeerListener::Unix(UnixListener::bind(path)?),
-    })
 }
 
 fn failed(address: &Address, flag: &'static str, source: std::io::Error) -> BindError {
