@@ -10,13 +10,13 @@
 
 use super::mutation::Effect;
 use super::replica::Replica;
-use super::version::{Origin, Version};
+use super::version::Version;
 
 impl<W> Replica<W> {
     /// The version at or below which no peer will send anything any more.
     pub(super) fn find_stable(&mut self) {
         let marks = self.peers.iter().filter(|peer| !peer.excluded).map(|peer| peer.mark);
-        self.stable = marks.min().unwrap_or(Version::new(u64::MAX, Origin::default()));
+        self.stable = marks.min().unwrap_or(Version::MAX);
     }
 
     /// Puts an entry into the age queue, unless it stands there.

@@ -45,6 +45,11 @@ impl<W> Gate<W> {
         open
     }
 
+    /// The newest holder is alone from now on: what comes later waits until it is done.
+    pub(super) fn close(&mut self) {
+        self.newest.mirrored = Some(Version::MAX);
+    }
+
     /// Puts a write that was refused behind those that wait.
     pub(super) fn wait(&mut self, pass: Pass, waiter: W) {
         debug_assert!(self.holders > 0, "nobody waits at an open gate");

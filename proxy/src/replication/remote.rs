@@ -180,6 +180,10 @@ impl<W> Replica<W> {
             Verdict::Newer => Offer::Apply(slot),
             Verdict::Doubtful => {
                 counters.doubtful += 1;
+                if slot != Slot::FLUSH {
+                    // It is stamped when it ends, like a local write: the peer's next version must not pass.
+                    self.table[slot.0].gate.close();
+                }
                 Offer::Drop(slot)
             }
             Verdict::Superseded => {

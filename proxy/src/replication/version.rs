@@ -32,6 +32,9 @@ impl Version {
     /// Older than every mutation; what is known of a key that nobody wrote.
     pub const ZERO: Self = Self { time: 0, origin: Origin(0) };
 
+    /// Newer than every mutation.
+    pub(super) const MAX: Self = Self { time: u64::MAX, origin: Origin(u32::MAX) };
+
     /// A version from its two halves; `time` is 48 bits of milliseconds and 16 bits of counter.
     pub const fn new(time: u64, origin: Origin) -> Self {
         Self { time, origin }

@@ -76,8 +76,8 @@ fn plan(seed: u64, sites: usize) -> Plan {
     let bits = seed / 7;
     Plan {
         sites,
-        keys: 1 + seed % 7,
-        steps: 600,
+        keys: [1, 2, 3, 5, 8, 13, 21][seed as usize % 7],
+        steps: 500,
         cuts: bits & 1 != 0,
         flushes: bits & 2 != 0,
         evictions: bits & 4 != 0,
@@ -86,7 +86,7 @@ fn plan(seed: u64, sites: usize) -> Plan {
         skew_ms: [0, 50, 5_000][(bits >> 4) as usize % 3],
         bounds: Bounds {
             window_entries: 1 + seed as usize % 5,
-            backlog_bytes: if seed.is_multiple_of(3) { 8_000 } else { 1 << 20 },
+            backlog_bytes: if seed.is_multiple_of(3) { 20_000 } else { 1 << 20 },
             ..Bounds::default()
         },
     }

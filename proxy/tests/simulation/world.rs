@@ -42,6 +42,7 @@ pub(crate) struct World {
     links: Vec<Vec<Link>>,
     truth: Truth,
     writes: u64,
+    busy: bool,
     /// When the last scheduled flush is repaired by an ordinary one.
     repaired_at_ms: u64,
     pub(crate) restarts: u64,
@@ -62,6 +63,7 @@ impl World {
             links,
             truth: Truth::new(),
             writes: 0,
+            busy: true,
             repaired_at_ms: 0,
             restarts: 0,
         }
@@ -82,20 +84,9 @@ impl World {
         let site = self.rng.index(self.plan.sites);
         let other = (site + 1 + self.rng.index(self.plan.sites - 1)) % self.plan.sites;
         match self.rng.below(1000) {
-            0..300 => self.write(site),
-            300..560 => {
-                let lane = self.rng.index(SESSION_LANES + self.plan.sites);
-                if self.rng.chance(500) {
-                    self.sites[site].execute(lane, self.now_ms);
-                } else {
-                    self.answer(site, lane);
-                }
-            }
-            560..740 => self.dial(site, other),
-            740..900 => {
-                self.accept(site, other);
-            }
-            900..960 => self.acknowledge(site, other),
+            0..10 => self.busy = !self.busy,
+            // In quiet times what was sent is not overwritten before it arrives, or comes again.
+            10..600 if self.busy || self.rng.chance(100) => self.write(site),
             960..975 if self.plan.cuts => self.cut(site, other),
             975..985 if self.plan.breaks => {
                 let lane = self.rng.index(SESSION_LANES + self.plan.sites);
@@ -116,6 +107,30 @@ impl World {
             }
             995..998 if self.plan.restarts => self.restart(site),
             _ => {}
+        }
+        for _ in 0..self.rng.below(5 * self.plan.sites as u64 * self.plan.sites as u64) {
+            self.move_on();
+        }
+    }
+
+    /// Something that is on its way gets a step further.
+    fn move_on(&mut self) {
+        let site = self.rng.index(self.plan.sites);
+        let other = (site + 1 + self.rng.index(self.plan.sites - 1)) % self.plan.sites;
+        match self.rng.below(100) {
+            0..50 => {
+                let lane = self.rng.index(SESSION_LANES + self.plan.sites);
+                if self.rng.chance(500) {
+                    self.sites[site].execute(lane, self.now_ms);
+                } else {
+                    self.answer(site, lane);
+                }
+            }
+            50..70 => self.dial(site, other),
+            70..95 => {
+                self.accept(site, other);
+            }
+            _ => self.acknowledge(site, other),
         }
     }
 
