@@ -100,7 +100,11 @@ impl<W> Replica<W> {
         self.open_flush_gate(woken);
     }
 
-    /// A local `flush_all N` was accepted by memcached; `at_ms` is when it takes effect. True: poke the dialers.
+    /// A local `flush_all N` was accepted by memcached, or its answer was lost; `at_ms` is when it takes effect.
+    /// True: poke the dialers.
+    ///
+    /// Memcached keeps one pending flush, and any newer one replaces it. So that both agree on which is newer, send
+    /// it with all gates held: `begin_flush`, the command, this, `complete_flush(false)`.
     pub fn schedule_flush(&mut self, at_ms: u64, now_ms: u64) -> bool {
         self.counters.flushes += 1;
         let version = self.clock.stamp(now_ms);
@@ -173,6 +177,8 @@ impl<W> Replica<W> {
     }
 
     /// A scheduled flush has come from a peer. True: forward `flush_all N` to memcached.
+    ///
+    /// As with `schedule_flush`: `begin_flush`, this, the command, `complete_flush(false)`.
     pub fn heard_scheduled_flush(&mut self, from: PeerId, version: Version, at_ms: u64, now_ms: u64) -> bool {
         if self.refuse(from, version, now_ms).is_some() {
             return false;

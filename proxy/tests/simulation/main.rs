@@ -20,22 +20,22 @@ use crate::world::{Plan, World};
 
 #[test]
 fn a_pair_converges() {
-    each_seed(400, |seed| converge(seed, plan(seed, 2)));
+    each_seed(200, |seed| converge(seed, plan(seed, 2)));
 }
 
 #[test]
 fn three_sites_converge() {
-    each_seed(300, |seed| converge(seed, plan(seed, 3)));
+    each_seed(120, |seed| converge(seed, plan(seed, 3)));
 }
 
 #[test]
 fn four_sites_converge() {
-    each_seed(150, |seed| converge(seed, plan(seed, 4)));
+    each_seed(60, |seed| converge(seed, plan(seed, 4)));
 }
 
 #[test]
 fn a_pair_survives_restarts_of_drained_proxies() {
-    let restarts: u64 = each_seed(200, |seed| {
+    let restarts: u64 = each_seed(120, |seed| {
         let mut plan = plan(seed, 2);
         plan.restarts = true;
         // Flushes by a clock that went back are one site's own until the next one.
@@ -50,7 +50,7 @@ fn a_pair_survives_restarts_of_drained_proxies() {
 
 #[test]
 fn what_exceeds_the_bound_is_a_gap_and_never_a_step_back() {
-    let gaps: u64 = each_seed(200, |seed| {
+    let gaps: u64 = each_seed(120, |seed| {
         let mut plan = plan(seed, 2 + (seed % 3) as usize);
         plan.keys = 40;
         plan.cuts = true;

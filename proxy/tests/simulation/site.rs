@@ -42,6 +42,7 @@ pub(crate) struct Lane {
 enum Job {
     Write { lane: usize, key: Vec<u8>, command: Command },
     Flush,
+    FlushLater { delay_ms: u64 },
     Mirror { from: usize, link: u64, message: Message },
 }
 
@@ -137,8 +138,13 @@ impl Site {
         }
     }
 
+    /// With all gates held, so that it stands before or after every other flush here as it does in memcached.
     pub(crate) fn flush_later(&mut self, lane: usize, delay_ms: u64) {
-        self.lanes[lane].sent.push_back(Request::FlushLater { delay_ms });
+        let job = self.job(Job::FlushLater { delay_ms });
+        if self.replica.begin_flush(|| job) {
+            self.jobs.remove(&job);
+            self.lanes[lane].sent.push_back(Request::FlushLater { delay_ms });
+        }
     }
 
     // ---- upstream
@@ -198,6 +204,7 @@ impl Site {
             Request::FlushLater { delay_ms } => {
                 let now_ms = now_ms + self.clock_skew_ms;
                 self.replica.schedule_flush(now_ms + delay_ms, now_ms);
+                self.replica.complete_flush(false, now_ms, &mut woken);
             }
             Request::Mirror { slot, from, place, key, version, .. } => {
                 let before = self.shadow.insert(key, version);
@@ -244,6 +251,7 @@ impl Site {
                 // Whether memcached heard it is unknown: the ordinary flush that follows makes it so.
                 Request::FlushLater { delay_ms } => {
                     self.replica.schedule_flush(now_ms + delay_ms, now_ms);
+                    self.replica.complete_flush(false, now_ms, &mut woken);
                 }
                 Request::Mirror { slot, from, .. } | Request::Drop { slot, from, .. } => {
                     self.replica.abandon(slot, self.peer(from), &mut woken);
@@ -269,11 +277,19 @@ impl Site {
                     self.lanes[lane].sent.push_back(Request::Write { slot, key, command });
                 }
                 Job::Flush => self.lanes[0].sent.push_back(Request::Flush),
+                Job::FlushLater { delay_ms } => {
+                    self.lanes[0].sent.push_back(Request::FlushLater { delay_ms });
+                }
                 Job::Mirror { from, link, .. } if link != self.acceptors[from].link => {
                     self.replica.abandon(slot, self.peer(from), &mut more);
                 }
                 Job::Mirror { from, message, .. } => {
                     self.acceptors[from].stalled = false;
+                    if let Message::Flush { version, delay_ms: 1.. } = message {
+                        self.hear_scheduled(from, version, &message, now_ms, &mut more);
+                        woken.extend(more);
+                        continue;
+                    }
                     let version = match &message {
                         Message::Put { version, .. } | Message::Flush { version, .. } => *version,
                         Message::Mark { .. } => unreachable!("marks pass no gate"),
@@ -305,7 +321,7 @@ impl Site {
         self.replica.inbound_disconnected(self.peer(from));
     }
 
-    pub(crate) fn receive(&mut self, from: usize, message: Message, now_ms: u64) {
+    pub(crate) fn receive(&mut self, from: usize, message: Message, now_ms: u64, rng: &mut Rng) {
         let now_ms = now_ms + self.clock_skew_ms;
         let peer = self.peer(from);
         let link = self.acceptors[from].link;
@@ -318,11 +334,17 @@ impl Site {
             Message::Flush { version, delay_ms: 0 } => {
                 self.replica.offer_flush(peer, *version, now_ms, || job)
             }
-            Message::Flush { version, delay_ms } => {
-                if self.replica.heard_scheduled_flush(peer, *version, now_ms + delay_ms, now_ms) {
-                    self.memcached.flush(Some(now_ms - self.clock_skew_ms + delay_ms));
+            Message::Flush { version, .. } => {
+                if !self.replica.begin_flush(|| job) {
+                    self.acceptors[from].stalled = true;
+                    return;
                 }
-                Offer::Superseded
+                let mut woken = Vec::new();
+                self.jobs.remove(&job);
+                self.hear_scheduled(from, *version, &message, now_ms - self.clock_skew_ms, &mut woken);
+                self.wake(woken, now_ms - self.clock_skew_ms, rng);
+                self.process(from, now_ms);
+                return;
             }
             Message::Mark { version, owed } => {
                 let mark = Message::Mark { version: *version, owed: *owed };
@@ -341,6 +363,23 @@ impl Site {
         self.jobs.remove(&job);
         self.follow(offer, from, message);
         self.process(from, now_ms);
+    }
+
+    fn hear_scheduled(
+        &mut self,
+        from: usize,
+        version: Version,
+        message: &Message,
+        now_ms: u64,
+        woken: &mut Vec<(u64, Slot)>,
+    ) {
+        let Message::Flush { delay_ms, .. } = message else { return };
+        let here_ms = now_ms + self.clock_skew_ms;
+        if self.replica.heard_scheduled_flush(self.peer(from), version, here_ms + delay_ms, here_ms) {
+            self.memcached.flush(Some(now_ms + delay_ms));
+        }
+        self.replica.complete_flush(false, here_ms, woken);
+        self.follow(Offer::Superseded, from, message.clone());
     }
 
     fn follow(&mut self, offer: Offer, from: usize, message: Message) {

@@ -227,7 +227,7 @@ impl World {
             return false;
         }
         let Some(message) = link.messages.pop_front() else { return false };
-        self.sites[site].receive(from, message, self.now_ms);
+        self.sites[site].receive(from, message, self.now_ms, &mut self.rng);
         true
     }
 
