@@ -146,3 +146,96 @@ fn meta_get(line: &[u8], vivify: bool, touch: bool) -> Effect {
         false => Effect::None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::replication::Expiry;
+
+    fn payload(expiry: Expiry) -> Payload {
+        Payload { flags: 7, expiry, value: Bytes::from_static(b"v") }
+    }
+
+    fn of(intent: &Intent, lines: &[&[u8]]) -> Effect {
+        let mut effect = None;
+        for line in lines {
+            intent.note(line, &mut effect);
+        }
+        effect.expect("a line says something")
+    }
+
+    fn read_again(marks: Marks) -> Effect {
+        Effect::Item { payload: None, marks }
+    }
+
+    #[test]
+    fn a_store_counts_only_when_stored() {
+        let store = Intent::Store(payload(Expiry::Never));
+        let stored = Effect::Item { payload: Some(payload(Expiry::Never)), marks: Marks::default() };
+        for yes in [&b"STORED"[..], b"HD", b"HD c7"] {
+            assert_eq!(of(&store, &[yes]), stored);
+        }
+        for no in [&b"NOT_STORED"[..], b"EXISTS", b"NOT_FOUND", b"NS", b"EX", b"NF"] {
+            assert_eq!(of(&store, &[no]), Effect::None);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_stored_dead_is_a_deletion() {
+        assert_eq!(of(&Intent::Store(payload(Expiry::Past)), &[b"STORED"]), Effect::Removed);
+    }
+
+    #[test]
+    fn doubt_is_read_again() {
+        for doubt in
+            [&b"SERVER_ERROR object too large for cache"[..], b"CLIENT_ERROR bad data chunk", b"WHAT"]
+        {
+            assert_eq!(of(&Intent::Change, &[doubt]), Effect::Unknown);
+        }
+    }
+
+    #[test]
+    fn a_delete_that_missed_is_mirrored_and_one_refused_by_its_cas_is_not() {
+        for gone in [&b"DELETED"[..], b"NOT_FOUND", b"HD", b"NF"] {
+            assert_eq!(of(&Intent::Delete, &[gone]), Effect::Removed);
+        }
+        assert_eq!(of(&Intent::Delete, &[b"EX"]), Effect::None);
+        assert_eq!(of(&Intent::Invalidate, &[b"NF"]), Effect::Removed);
+        let stale = Marks { stale: true, ..Marks::default() };
+        assert_eq!(of(&Intent::Invalidate, &[b"HD"]), read_again(stale));
+    }
+
+    #[test]
+    fn of_gat_the_value_decides_and_not_the_end() {
+        assert_eq!(of(&Intent::Touch, &[b"VALUE k 0 1", b"END"]), read_again(Marks::default()));
+        assert_eq!(of(&Intent::Touch, &[b"END"]), Effect::None);
+    }
+
+    #[test]
+    fn a_read_counts_when_it_gave_the_win_away_or_touched() {
+        let get = Intent::MetaGet { vivify: true, touch: false };
+        assert_eq!(of(&get, &[b"EN"]), Effect::None);
+        assert_eq!(of(&get, &[b"VA 1 t30"]), Effect::None);
+        let vivified = Marks { won: true, vivified: true, stale: false };
+        assert_eq!(of(&get, &[b"VA 0 W"]), read_again(vivified));
+        let won = Marks { won: true, stale: true, vivified: false };
+        assert_eq!(of(&get, &[b"VA 1 W X"]), read_again(won));
+        let touch = Intent::MetaGet { vivify: false, touch: true };
+        assert_eq!(of(&touch, &[b"HD"]), read_again(Marks::default()));
+        assert_eq!(of(&touch, &[b"HD X Z"]), read_again(won));
+    }
+
+    #[test]
+    fn a_store_below_the_items_cas_leaves_it_stale() {
+        let intent =
+            |before| Intent::StoreStale { payload: None, cas: 5, before: Rc::new(Cell::new(before)) };
+        let stale = |stale| read_again(Marks { stale, ..Marks::default() });
+        assert_eq!(of(&intent(Some(6)), &[b"HD"]), stale(true));
+        assert_eq!(of(&intent(Some(5)), &[b"HD"]), stale(false));
+        assert_eq!(of(&intent(None), &[b"EX"]), Effect::None);
+        assert_eq!(cas_of_debug_line(b"ME k exp=-1 la=0 cas=61 fetch=no cls=1 size=63"), Some(61));
+        assert_eq!(cas_of_debug_line(b"EN"), None);
+    }
+}

@@ -151,3 +151,6 @@ fn is_listing(text: &[u8]) -> bool {
 
 /// No reply line of memcached comes near this; a longer one means that framing was lost.
 const REPLY_LINE_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests;
