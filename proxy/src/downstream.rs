@@ -229,7 +229,10 @@ impl Downstream {
         while !out.waiting().is_empty() {
             let mut stream = self.stream.borrow_mut();
             match Pin::new(&mut *stream).poll_write(cx, out.waiting()) {
-                Poll::Ready(Ok(sent)) => out.sent += sent,
+                Poll::Ready(Ok(sent)) => {
+                    self.context.counters.sent(sent as u64);
+                    out.sent += sent;
+                }
                 Poll::Ready(Err(_)) => {
                     self.end.set(Some(End::Now));
                     return Poll::Ready(());
@@ -265,7 +268,10 @@ impl Downstream {
         // Not this task's socket: if it is full, the session's task is woken and waits for it properly.
         let mut cx = TaskContext::from_waker(Waker::noop());
         match Pin::new(&mut *self.stream.borrow_mut()).poll_write(&mut cx, bytes) {
-            Poll::Ready(Ok(sent)) => sent,
+            Poll::Ready(Ok(sent)) => {
+                self.context.counters.sent(sent as u64);
+                sent
+            }
             Poll::Ready(Err(_)) => {
                 self.end.set(Some(End::Now));
                 bytes.len()

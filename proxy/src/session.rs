@@ -225,6 +225,7 @@ impl Session {
             return Poll::Ready(None);
         }
         context.turn();
+        context.counters.received(got as u64);
         let (used, next) = self.dispatch(&scratch[..kept + got]);
         self.input.clear();
         self.input.extend_from_slice(&scratch[used..kept + got]);

@@ -4,7 +4,7 @@
 //! (docs/peer-link.md has the grammar for people). Everything that changes keys carries the loop-suppression
 //! tag, a `P` token: `Pmc1/<site>/<time>`, the mutation's version. What memcached has no word for begins with `ml`.
 //!
-//! Promises: [`decode`] never panics, never allocates more than a key's length, and says the same whether the
+//! Promises: [`decode()`] never panics, never allocates more than a key's length, and says the same whether the
 //! bytes come at once or one by one; what [`Message::encode`] writes it reads back as it was. A line it does not
 //! know by heart is [`Malformed`] and ends the link: two proxies that disagree about one byte must not go on
 //! guessing about the next.

@@ -213,6 +213,7 @@ impl Session {
             Poll::Ready(Err(_)) => Poll::Ready(false),
             Poll::Ready(Ok(())) => {
                 context.turn();
+                context.counters.received(buf.filled().len() as u64);
                 self.input.extend_from_slice(buf.filled());
                 Poll::Ready(!buf.filled().is_empty())
             }

@@ -268,7 +268,7 @@ impl Upstream {
         let mut writes = Vec::new();
         for (position, mut owed) in pending.into_iter().enumerate() {
             if let Some(write) = owed.write.take() {
-                writes.push(write);
+                writes.push(*write);
             }
             if self.owner.is_some() || begun && position == 0 {
                 // Cut in the middle of an answer, or as the session's own server would be gone.

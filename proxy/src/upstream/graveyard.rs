@@ -15,7 +15,7 @@ use crate::net::Stream;
 use crate::replication::{Effect, Shared, wall_clock_ms};
 
 /// Settles the outcome of writes that were in flight on a connection that ended.
-pub(super) fn settle(writes: Vec<Box<Write>>, replication: &Arc<Shared>, stop: &Stop, stream: Stream) {
+pub(super) fn settle(writes: Vec<Write>, replication: &Arc<Shared>, stop: &Stop, stream: Stream) {
     if writes.is_empty() {
         return;
     }
@@ -29,7 +29,7 @@ pub(super) fn settle(writes: Vec<Box<Write>>, replication: &Arc<Shared>, stop: &
     });
 }
 
-fn unknown(writes: Vec<Box<Write>>, replication: &Shared) {
+fn unknown(writes: Vec<Write>, replication: &Shared) {
     let mut batch = Batch::default();
     for mut write in writes {
         write.effect = Some(Effect::Unknown);
