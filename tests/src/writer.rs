@@ -33,6 +33,8 @@ pub struct Order {
     pub largest_value: u64,
     /// A `flush_all` about every so often, at once or delayed by up to [`LONGEST_FLUSH_DELAY`].
     pub flush_every: Option<Duration>,
+    /// From then on no more, so that there is something left to compare.
+    pub flush_until: Instant,
 }
 
 /// One thing a writer did to one key (all keys: a flush).
@@ -136,7 +138,8 @@ impl Writer<'_> {
     fn flush_is_due(&mut self, rng: &mut Rng) -> bool {
         let Some(every) = self.order.flush_every else { return false };
         let soon = || Instant::now() + every.mul_f64(0.5);
-        let due = *self.next_flush.get_or_insert_with(soon) <= Instant::now();
+        let now = Instant::now();
+        let due = *self.next_flush.get_or_insert_with(soon) <= now && now < self.order.flush_until;
         if due {
             self.next_flush = Some(Instant::now() + every.mul_f64(0.5 + rng.below(100) as f64 / 100.0));
         }

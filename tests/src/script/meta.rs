@@ -260,6 +260,18 @@ const BASE64: &str = r"
     md AAECAwQg b I T10
     mg AAECAwQg b v
     md AAECAwQg b q
+    ms eA0KeQ== 1 b k|x
+    mg eA0KeQ== b k v
+    ms eA0KeQ== 1 b k ME|x
+    ma eA0KeQ== b k
+    md eA0KeQ== b k O1
+    ma eA0KeQ== N0 J5 b k v
+    mg eA0KeQ== b k O1 T0
+    md eA0KeQ== b k O1
+    md eA0KeQ== b k O1
+    mg eA0KeQ== b k O1
+    mg eA0KTU4NCg== b k O1 N10
+    md eA0KTU4NCg== b q k O1
     ms ???? 2 b|xx
     mg ???? b v
     mg YQ b v

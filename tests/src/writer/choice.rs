@@ -23,7 +23,7 @@ impl Space {
             _ => format!("key:{number}").into_bytes(),
         });
         let raw_names =
-            (0..raw).map(|number| [b"raw \r\n\0\xff".as_slice(), number.to_string().as_bytes()].concat());
+            (0..raw).map(|number| [b"raw \0\x01\xff".as_slice(), number.to_string().as_bytes()].concat());
         Self { keys: Arc::new(names.chain(plain_names).chain(raw_names).collect()), counters, raw }
     }
 
