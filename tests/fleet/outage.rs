@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use memcloud_tests::compare::compare;
 use memcloud_tests::{Client, Direction, Fleet, Memcached, Plan, Rng, eventually, seconds_from_env};
-use rustix::process::Signal;
 
 const MIB: u64 = 1024 * 1024;
 /// More distinct data than the bound holds as payload, fewer keys than it holds as keys.
@@ -24,9 +23,9 @@ const WITHIN: Duration = Duration::from_secs(60);
 fn a_frozen_peer() {
     outage(
         "frozen peer",
-        |fleet| fleet.sites[1].sidecar.process().signal(Signal::STOP),
+        |fleet| fleet.sites[1].sidecar.process().freeze(),
         |fleet| {
-            fleet.sites[1].sidecar.process().signal(Signal::CONT);
+            fleet.sites[1].sidecar.process().thaw();
         },
     );
 }

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Signal, getuid};
+use rustix::process::getuid;
 
 use crate::client::Client;
 use crate::ports;
@@ -63,11 +63,11 @@ impl Memcached {
 
     /// Stops answering without closing anything.
     pub fn hang(&self) {
-        self.process.signal(Signal::STOP);
+        self.process.freeze();
     }
 
     pub fn resume(&self) {
-        self.process.signal(Signal::CONT);
+        self.process.thaw();
     }
 }
 

@@ -73,6 +73,24 @@ impl Process {
         kill_process(pid, signal).expect("a signal to a process of ours");
     }
 
+    /// Freezes it with `SIGSTOP`, and returns once it stands still: the signal takes its time to reach every thread.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let stands = |task: fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+        };
+        eventually("all threads stand still", Duration::from_secs(10), || {
+            fs::read_dir(&tasks).ok()?.flatten().all(stands).then_some(())
+        });
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Kills it with `SIGKILL` and waits for its end.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
