@@ -303,6 +303,17 @@ async fn the_receivers_memcached_dies_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_network_of_one_direction_carries_that_direction() {
+    let only_from_a = |from, _| if from == 0 { Net::Open } else { Net::Cut };
+    let mut mesh = Mesh::over(PAIR, only_from_a).await;
+    mesh.sites[0].set("k", "v").await;
+    mesh.sites[1].wait_for("k", Some("v")).await;
+    assert!(!mesh.sites[0].shared.lock().in_sync());
+    mesh.net(Net::Open);
+    mesh.in_sync().await;
+}
+
+#[tokio::test]
 async fn three_sites_agree() {
     let mut mesh = Mesh::new(&[&[], &[], &[]]).await;
     mesh.in_sync().await;

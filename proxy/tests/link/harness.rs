@@ -145,6 +145,11 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// One site for each list of memcached options.
     pub(crate) async fn new(options: &[&[&str]]) -> Self {
+        Self::over(options, |_, _| Net::Open).await
+    }
+
+    /// The same over a network that begins as `net(from, to)` says.
+    pub(crate) async fn over(options: &[&[&str]], net: impl Fn(usize, usize) -> Net) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut listeners = Vec::new();
         for _ in options {
@@ -154,8 +159,10 @@ impl Mesh {
         let (mut sites, mut relays) = (Vec::new(), Vec::new());
         for (index, (listener, options)) in listeners.into_iter().zip(options).enumerate() {
             let mut row = Vec::new();
-            for other in &listens {
-                row.push(Relay::to(other.clone()).await);
+            for (to, other) in listens.iter().enumerate() {
+                let relay = Relay::to(other.clone()).await;
+                relay.set(net(index, to));
+                row.push(relay);
             }
             let others = (0..listens.len()).filter(|other| *other != index);
             let peers = others.map(|other| row[other].addr.clone()).collect();

@@ -209,3 +209,22 @@ fn the_longest_line_fits() {
     assert!(out.len() < LINE_MAX / 2, "{}", out.len());
     assert_eq!(decode(&out), Ok(Decoded::Message { message: Message::Item(item), used: out.len() }));
 }
+
+#[test]
+fn the_transcript_of_the_specification_is_in_the_grammar() {
+    let page = include_str!("../../../../docs/peer-link.md");
+    let transcript = page.split("## A transcript").nth(1).unwrap().split("```").nth(1).unwrap();
+    for (side, messages) in [("> ", 8), ("< ", 5)] {
+        let lines = transcript.lines().filter_map(|line| line.strip_prefix(side));
+        let bytes: Vec<u8> = lines.flat_map(|line| [line.as_bytes(), b"\r\n"].concat()).collect();
+        let (mut rest, mut read) = (bytes.as_slice(), 0);
+        while !rest.is_empty() {
+            match decode(rest) {
+                Ok(Decoded::Message { used, .. }) => rest = &rest[used..],
+                other => panic!("{side}{}: {other:?}", String::from_utf8_lossy(rest)),
+            }
+            read += 1;
+        }
+        assert_eq!(read, messages);
+    }
+}
