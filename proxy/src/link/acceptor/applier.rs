@@ -15,11 +15,13 @@
 use std::io;
 use std::sync::Arc;
 
+mod carried;
 mod flush;
 
+use self::carried::{Verb, answered, deleted, encode, key_and_tag};
 use super::super::commands;
-use super::super::local::{Local, out_of_step};
-use super::super::message::{Decoded, Item, Message, Tag, decode};
+use super::super::local::Local;
+use super::super::message::{Decoded, Message, Tag, decode};
 use super::super::state::LinkStopped;
 use super::packet;
 use crate::config::Address;
@@ -64,13 +66,6 @@ struct Apply {
     /// Its age cannot be judged: the key was deleted instead, and that is a mutation of our own.
     doubtful: bool,
     refused: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Verb {
-    Store,
-    Delete,
-    Vivify,
 }
 
 /// Why a batch ends.
@@ -213,7 +208,7 @@ impl Applier {
             let stored = if apply.packet {
                 packet::apply(&self.upstream, &input[apply.at..], apply.doubtful).await?
             } else {
-                answered(&mut self.local, apply).await?
+                answered(&mut self.local, apply.verb, apply.answers).await?
             };
             apply.refused = !stored;
             any_refused |= apply.refused;
@@ -292,59 +287,6 @@ impl Applier {
         let known = self.sites.iter().find(|(site, _)| site == tag.site);
         known.map(|(_, origin)| Version::new(tag.time, *origin)).ok_or(LinkStopped::ForeignOrigin)
     }
-}
-
-fn key_and_tag<'a>(mutation: &'a Message<'_>) -> Option<(&'a [u8], Tag<'a>)> {
-    match mutation {
-        Message::Item(Item { key, tag, .. })
-        | Message::Delete { key, tag }
-        | Message::Vivify { key, tag, .. } => Some((key, *tag)),
-        _ => None,
-    }
-}
-
-fn encode(out: &mut Vec<u8>, mutation: &Message<'_>) -> (Verb, u8) {
-    match mutation {
-        Message::Item(item) => {
-            commands::store(out, &item.key, item.flags, item.exptime, item.value);
-            if item.stale {
-                commands::mark_stale(out, &item.key, None);
-            }
-            if item.won {
-                commands::take_win(out, &item.key);
-            }
-            (Verb::Store, 1 + u8::from(item.stale) + u8::from(item.won))
-        }
-        Message::Vivify { key, exptime, .. } => {
-            commands::delete(out, key);
-            commands::vivify(out, key, *exptime);
-            (Verb::Vivify, 2)
-        }
-        other => {
-            commands::delete(out, key_and_tag(other).map_or(&[], |(key, _)| key));
-            (Verb::Delete, 1)
-        }
-    }
-}
-
-/// Reads the answers to one mutation; false when memcached would not store.
-async fn answered(local: &mut Local, apply: &Apply) -> io::Result<bool> {
-    let mut stored = true;
-    for nth in 0..apply.answers {
-        let line = local.line().await?;
-        match (apply.verb, nth) {
-            (Verb::Store, 0) => stored = line.as_ref() == b"HD",
-            // Marks: the item may be evicted again by now.
-            (Verb::Store, _) => {}
-            (Verb::Vivify, 1) => stored = line.starts_with(b"HD"),
-            (Verb::Delete | Verb::Vivify, _) => deleted(&line)?,
-        }
-    }
-    Ok(stored)
-}
-
-fn deleted(line: &[u8]) -> io::Result<()> {
-    if line == b"HD" || line == b"NF" { Ok(()) } else { Err(out_of_step()) }
 }
 
 /// Bounds of a batch: one write to memcached, whose answers (a few bytes each) fit into any socket's buffer, so
