@@ -270,8 +270,8 @@ const BASE64: &str = r"
     md eA0KeQ== b k O1
     md eA0KeQ== b k O1
     mg eA0KeQ== b k O1
-    mg eA0KTU4NCg== b k O1 N10
-    md eA0KTU4NCg== b q k O1
+    mg eA0KRU4NCg== b k O1 N10
+    md eA0KRU4NCg== b q k O1
     ms ???? 2 b|xx
     mg ???? b v
     mg YQ b v
