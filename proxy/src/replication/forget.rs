@@ -125,6 +125,7 @@ impl<W> Replica<W> {
             let bit = 1_u64 << index;
             assert!(peer.queue.iter().is_sorted_by_key(|debt| debt.first), "a queue is in order");
             assert!(peer.connected || peer.window.is_empty(), "a window needs a link");
+            assert!(peer.window.len() <= self.bounds.window_entries, "a window is bounded");
             for debt in &peer.queue {
                 pins[debt.at as usize] += 1;
                 assert!(self.table[debt.at].queued & bit != 0);
@@ -154,5 +155,6 @@ impl<W> Replica<W> {
         }
         assert_eq!(self.age.len(), self.table.indices().filter(|at| self.table[*at].aged).count());
         assert_eq!(holders, self.in_flight);
+        assert!(self.table.payload_bytes() <= self.bounds.backlog_bytes / 2, "payloads are bounded");
     }
 }

@@ -216,4 +216,4 @@ pub(super) enum Verdict {
 }
 
 /// A bound on the time under the lock; the rest waits for the next writes and marks.
-const SWEPT_PER_MARK: usize = 4096;
+const SWEPT_PER_MARK: usize = 1024;

@@ -20,7 +20,7 @@ use crate::world::{Plan, World};
 
 #[test]
 fn a_pair_converges() {
-    each_seed(200, |seed| converge(seed, plan(seed, 2)));
+    each_seed(600, |seed| converge(seed, plan(seed, 2)));
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn four_sites_converge() {
 
 #[test]
 fn a_pair_survives_restarts_of_drained_proxies() {
-    let restarts: u64 = each_seed(120, |seed| {
+    let restarts: u64 = each_seed(500, |seed| {
         let mut plan = plan(seed, 2);
         plan.restarts = true;
         // Flushes by a clock that went back are one site's own until the next one.
