@@ -157,7 +157,9 @@ impl World {
         let value = if self.rng.chance(300) {
             self.writes.to_string()
         } else {
-            format!("site {site} write {}", self.writes)
+            // Some are so long that not all of them may be kept.
+            let padding = if self.rng.chance(200) { 3000 } else { 0 };
+            format!("site {site} write {}{}", self.writes, "-".repeat(padding))
         };
         let item = Item { value: value.into(), expiry: Expiry::Never };
         let command = match self.rng.below(10) {
