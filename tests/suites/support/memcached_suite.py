@@ -2,8 +2,8 @@
 
 Each file runs for each kind of relay in one pool of workers: most of the time the tests sleep. Through a sidecar
 a file has to do as well as `t-socat.txt` says of a plain TCP relay; `t-shared.txt` lists what may differ with
-shared upstream connections, and why. A file that fails in the crowd gets a second try alone, as the
-tests watch the clock; the report says so.
+shared upstream connections, and why. A file that fails in the crowd gets a second try in quiet,
+as the tests watch the clock; the report says so.
 """
 
 import collections
@@ -17,7 +17,9 @@ import time
 from . import processes, tap
 
 HERE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-SECONDS = 150  # the slowest file takes 40
+SECONDS = 100  # the slowest file takes 40
+
+RUNNING = set()  # the tests under way, for who has to end them all
 
 # Slowest first, so that the pool does not end on one of them alone.
 SLOW = ["binary-extstore", "binary", "metaget", "chunked-extstore", "restart", "extstore", "00-startup",
@@ -65,13 +67,16 @@ def run_file(tree, name, kind, state, proxy):
                SUITES_RUNNER=str(os.getpid()), SUITES_SERVER=os.path.join(tree, "memcached-debug.real"), TMPDIR=folder)
     begun = time.monotonic()
     with tempfile.TemporaryFile("w+", errors="replace") as log:
-        test = subprocess.Popen(["./testapp"] if name == "testapp" else ["perl", f"t/{name}.t"], cwd=tree, env=env, stdin=subprocess.DEVNULL,
-                                stdout=log, stderr=log, start_new_session=True)
+        program = ["./testapp"] if name == "testapp" else ["perl", f"t/{name}.t"]
+        test = processes.start(program, cwd=tree, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        RUNNING.add(test)
         try:
             test.wait(SECONDS)
         except subprocess.TimeoutExpired:
             log.write(f"\n# killed after {SECONDS} s\n")
-        processes.stop(test)  # and what it left running: it leads their group
+        finally:
+            RUNNING.discard(test)
+            processes.stop(test)  # and what it left running: it leads their group
         log.seek(0)
         output = log.read()
     for leftover in glob.glob(f"/tmp/*[a-z.]{test.pid}*"):
@@ -116,6 +121,8 @@ def run(tree, kinds, state, proxy, jobs, only=(), say=print):
             if not judge(kind, name, result, output, seconds, ""):
                 again.append((kind, name))
     for kind, name in again:
-        say(f"  {kind:15} {name}: {outcome[kind, name].result}; once more, alone")
-        judge(*one(kind, name), "second try, alone")
+        say(f"  {kind:15} {name}: {outcome[kind, name].result}; once more")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(one, kind, name) for kind, name in again]:
+            judge(*done.result(), "at the second try")
     return outcome
