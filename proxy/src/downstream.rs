@@ -25,6 +25,8 @@ pub(crate) struct Downstream {
     reply_peak: Cell<u32>,
     reply_bytes: Cell<u32>,
     touched: Cell<bool>,
+    saw_large_reply: Cell<bool>,
+    draining: Cell<bool>,
     end: Cell<Option<End>>,
     awaiting: Cell<Awaiting>,
     waker: RefCell<Option<Waker>>,
@@ -73,6 +75,8 @@ impl Downstream {
             reply_peak: Cell::new(REPLY_ESTIMATE_AT_START),
             reply_bytes: Cell::new(0),
             touched: Cell::new(false),
+            saw_large_reply: Cell::new(false),
+            draining: Cell::new(false),
             end: Cell::new(None),
             awaiting: Cell::new(Awaiting::Nothing),
             waker: RefCell::new(None),
@@ -126,6 +130,9 @@ impl Downstream {
     pub(crate) fn replied(&self) {
         let size = self.reply_bytes.replace(0);
         let peak = self.reply_peak.get();
+        if size > LARGE_REPLY {
+            self.saw_large_reply.set(true);
+        }
         // Rises at once, forgets slowly.
         self.reply_peak.set(size.max(peak - peak / 16).max(REPLY_ESTIMATE_MIN));
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
@@ -145,6 +152,9 @@ impl Downstream {
             out.sent += sent;
         }
         let blocked = !out.waiting().is_empty();
+        if out.waiting().len() <= OUT_BYTES_HIGH / 2 {
+            self.wake_reader();
+        }
         if !blocked {
             self.recycle(&mut out);
         }
@@ -160,6 +170,17 @@ impl Downstream {
             self.end.set(Some(End::AfterFlush));
         }
         self.wake();
+    }
+
+    /// Ends the session once nothing that was received waits for an answer.
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+        self.wake();
+    }
+
+    /// See [`Downstream::drain`].
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
     }
 
     /// Ends the session at once.
@@ -200,9 +221,9 @@ impl Downstream {
                 && self.out.borrow().waiting().len() < OUT_BYTES_HIGH
     }
 
-    /// The size of a large recent answer.
-    pub(crate) fn reply_peak(&self) -> u32 {
-        self.reply_peak.get()
+    /// Whether an answer was so large that the next ones are better streamed.
+    pub(crate) fn saw_large_reply(&self) -> bool {
+        self.saw_large_reply.get()
     }
 
     /// Says what the task sleeps for.
@@ -317,8 +338,10 @@ const OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 const IN_FLIGHT_MAX: u32 = 1024;
 /// Requests in flight times the size of recent answers, at the most.
 const REPLY_BYTES_MAX: u64 = 1024 * 1024;
-/// Nothing is known of a new session's values: 64 requests may be in flight at first.
-const REPLY_ESTIMATE_AT_START: u32 = 16 * 1024;
+/// Nothing is known of a new session's values: 16 requests may be in flight at first.
+const REPLY_ESTIMATE_AT_START: u32 = 64 * 1024;
+/// Answers of this size are better streamed on a connection of the session's own.
+const LARGE_REPLY: u32 = 32 * 1024;
 const REPLY_ESTIMATE_MIN: u32 = 64;
 /// A piece this large is sent from where it lies, rather than copied first.
 const WRITE_THROUGH_BYTES: usize = 8 * 1024;

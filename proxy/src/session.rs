@@ -34,7 +34,7 @@ use tokio::task::coop::unconstrained;
 use crate::downstream::{Awaiting, Downstream, End};
 use crate::front_door::Seat;
 use crate::net::Stream;
-use crate::replication::{Effect, Outcome, Shared, Slot, Wait};
+use crate::replication::{Begin, Effect, LaneId, Outcome, Shared, Slot, Wait};
 use crate::upstream::Upstream;
 use crate::worker::Context;
 
@@ -76,7 +76,7 @@ enum Step {
     /// The request needs a connection that the session has for itself.
     Own,
     /// Another write of the key is under way.
-    Gate(Wait),
+    Gate(Wait, LaneId),
     /// No answer must be owed.
     Idle,
     /// The request at the front of `input` is longer than what is ever held.
@@ -98,17 +98,22 @@ enum Next {
 }
 
 /// A gate that was granted to a session that waited; given back unless it is used.
-struct HeldGate(Option<(Slot, Arc<Shared>)>);
+struct HeldGate {
+    gate: Option<(Slot, Arc<Shared>)>,
+    /// The order the gate was granted in; of no use on another connection.
+    lane: LaneId,
+}
 
 impl HeldGate {
-    fn used(mut self) -> Option<Slot> {
-        self.0.take().map(|(slot, _)| slot)
+    fn used(mut self, lane: LaneId) -> Option<Slot> {
+        let fits = self.lane == lane;
+        self.gate.take_if(|_| fits).map(|(slot, _)| slot)
     }
 }
 
 impl Drop for HeldGate {
     fn drop(&mut self) {
-        if let Some((slot, shared)) = self.0.take() {
+        if let Some((slot, shared)) = self.gate.take() {
             let outcome =
                 if slot == Slot::FLUSH { Outcome::Flush(false) } else { Outcome::Key(slot, Effect::None) };
             shared.complete(vec![outcome], 0);
@@ -153,7 +158,7 @@ impl Session {
         match step {
             Step::Over => {}
             Step::Own => self.open_own().await,
-            Step::Gate(wait) => self.wait_for_gate(wait).await,
+            Step::Gate(wait, lane) => self.wait_for_gate(wait, lane).await,
             Step::Idle => self.idle().await,
             Step::Stream => self.stream_request().await,
             Step::LongLine => self.stream_line().await,
@@ -166,6 +171,12 @@ impl Session {
     fn turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<Step> {
         self.downstream.set_waker(cx.waker());
         self.downstream.set_awaiting(Awaiting::Nothing);
+        if self.odd.is_some() {
+            match self.downstream.in_flight() {
+                0 => self.settle_odd(),
+                _ => self.downstream.set_awaiting(Awaiting::Idle),
+            }
+        }
         for _ in 0..READS_A_TURN {
             let flushed = self.downstream.poll_flush(cx).is_ready();
             match self.downstream.end() {
@@ -181,6 +192,7 @@ impl Session {
                 next
             } else {
                 match self.read(cx) {
+                    Poll::Pending if self.downstream.is_draining() => return self.drained(flushed),
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(None) => return Poll::Ready(Step::Over),
                     Poll::Ready(Some(next)) => next,
@@ -206,6 +218,15 @@ impl Session {
         }
         // There may be more to read: other tasks of the worker first.
         cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// While the proxy drains, a session is over once all that was received is answered.
+    fn drained(&self, flushed: bool) -> Poll<Step> {
+        if flushed && self.downstream.in_flight() == 0 {
+            return Poll::Ready(Step::Over);
+        }
+        self.downstream.set_awaiting(Awaiting::Idle);
         Poll::Pending
     }
 
@@ -250,7 +271,6 @@ impl Session {
                 break Next::Blocked;
             }
             self.alone = false;
-            self.settle_odd();
             let dialect = *self.dialect.get_or_insert_with(|| Dialect::of(rest[0]));
             let step = match dialect {
                 Dialect::Text => self.text(rest),
@@ -282,24 +302,24 @@ impl Session {
     /// The gate for a write of `key`; `None` where nothing is replicated.
     fn gate(&mut self, key: &[u8], upstream: &Upstream) -> Result<Option<Slot>, Step> {
         let Some(replication) = &self.context.replication else { return Ok(None) };
-        if let Some(held) = self.granted.take() {
-            return Ok(held.used());
+        if let Some(slot) = self.granted.take().and_then(|held| held.used(upstream.lane())) {
+            return Ok(Some(slot));
         }
         match replication.begin(key, upstream.lane()) {
-            crate::replication::Begin::Granted(slot) => Ok(Some(slot)),
-            crate::replication::Begin::Waiting(wait) => Err(Step::Gate(wait)),
+            Begin::Granted(slot) => Ok(Some(slot)),
+            Begin::Waiting(wait) => Err(Step::Gate(wait, upstream.lane())),
         }
     }
 
     /// The gate of everything.
-    fn gate_of_all(&mut self) -> Result<bool, Step> {
+    fn gate_of_all(&mut self, upstream: &Upstream) -> Result<bool, Step> {
         let Some(replication) = &self.context.replication else { return Ok(false) };
-        if let Some(held) = self.granted.take() {
-            return Ok(held.used().is_some());
+        if self.granted.take().and_then(|held| held.used(upstream.lane())).is_some() {
+            return Ok(true);
         }
         match replication.begin_flush() {
-            crate::replication::Begin::Granted(_) => Ok(true),
-            crate::replication::Begin::Waiting(wait) => Err(Step::Gate(wait)),
+            Begin::Granted(_) => Ok(true),
+            Begin::Waiting(wait) => Err(Step::Gate(wait, upstream.lane())),
         }
     }
 }
@@ -308,5 +328,3 @@ impl Session {
 const READS_A_TURN: usize = 4;
 /// A request with a body beyond this is never held as a whole: it gets its own connection and streams.
 const WHOLE_REQUEST_MAX: u64 = 64 * 1024;
-/// Answers of this size are better streamed on a connection of the session's own.
-const LARGE_REPLY: u32 = 32 * 1024;

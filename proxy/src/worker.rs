@@ -138,7 +138,7 @@ async fn run(
         turn += 1;
         spawn_local(session::run(Rc::clone(&context), stream, upstream, seat));
     }
-    context.sessions.finish_all();
+    context.sessions.drain_all();
     context.sessions.empty().await;
 }
 

@@ -21,8 +21,6 @@ pub(crate) enum Intent {
     Change,
     /// `ms` with flag `I`: stored as stale if the item's CAS, told by an `me` sent in front, is above this one.
     StoreStale {
-        /// The value stored.
-        payload: Option<Payload>,
         /// The CAS the app gave.
         cas: u64,
         /// The CAS of the item before; none if there was no item.
@@ -103,9 +101,10 @@ impl Intent {
     fn success(&self) -> Effect {
         match self {
             Self::Store(payload) => stored(Some(payload.clone()), Marks::default()),
-            Self::StoreStale { payload, cas, before } => {
+            // Stored as stale it keeps the expiry of the item before: what it is now has to be read.
+            Self::StoreStale { cas, before } => {
                 let stale = before.get().is_some_and(|before| *cas < before);
-                stored(payload.clone(), Marks { stale, ..Marks::default() })
+                stored(None, Marks { stale, ..Marks::default() })
             }
             Self::Invalidate => stored(None, Marks { stale: true, ..Marks::default() }),
             Self::Delete => Effect::Removed,
@@ -229,8 +228,7 @@ mod tests {
 
     #[test]
     fn a_store_below_the_items_cas_leaves_it_stale() {
-        let intent =
-            |before| Intent::StoreStale { payload: None, cas: 5, before: Rc::new(Cell::new(before)) };
+        let intent = |before| Intent::StoreStale { cas: 5, before: Rc::new(Cell::new(before)) };
         let stale = |stale| read_again(Marks { stale, ..Marks::default() });
         assert_eq!(of(&intent(Some(6)), &[b"HD"]), stale(true));
         assert_eq!(of(&intent(Some(5)), &[b"HD"]), stale(false));

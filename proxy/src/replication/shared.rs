@@ -26,7 +26,9 @@ pub enum Outcome {
     Key(Slot, Effect),
     /// Of a flush of everything: whether it took place.
     Flush(bool),
-    /// memcached will flush at this time.
+    /// Of a flush whose answer never came.
+    FlushUnknown,
+    /// Of a flush with a delay: memcached carries it out at this time.
     Scheduled(u64),
 }
 
@@ -110,7 +112,14 @@ impl Shared {
                 owed |= match outcome {
                     Outcome::Key(slot, effect) => replica.complete(slot, effect, now_ms, woken),
                     Outcome::Flush(flushed) => replica.complete_flush(flushed, now_ms, woken),
-                    Outcome::Scheduled(at_ms) => replica.schedule_flush(at_ms, now_ms),
+                    Outcome::FlushUnknown => {
+                        replica.flush_unknown(now_ms, woken);
+                        false
+                    }
+                    Outcome::Scheduled(at_ms) => {
+                        let owed = replica.schedule_flush(at_ms, now_ms);
+                        replica.complete_flush(false, now_ms, woken) || owed
+                    }
                 };
             }
             owed

@@ -47,6 +47,7 @@ impl Session {
     }
 
     fn refuse_packet(&mut self, request: &Request<'_>, have: usize, reason: &str) -> usize {
+        drop(self.granted.take());
         let (opcode, opaque) = (request.header.opcode, request.header.opaque);
         self.downstream.deliver_with(|out| {
             binary::write_error(opcode, binary::status::OUT_OF_MEMORY, opaque, reason.as_bytes(), out);
@@ -88,10 +89,11 @@ impl Session {
         }
         let now_s = self.context.wall_seconds();
         if let Command::Flush { delay } = request.command {
-            let hold = match Expiry::from_binary(delay.unwrap_or(0), now_s) {
-                Expiry::At(at_s) => Some(Hold::Scheduled(at_s * 1000)),
-                Expiry::Never | Expiry::Past => self.gate_of_all()?.then_some(Hold::All),
-            };
+            let hold =
+                self.gate_of_all(upstream)?.then(|| match Expiry::from_binary(delay.unwrap_or(0), now_s) {
+                    Expiry::At(at_s) => Hold::Scheduled(at_s * 1000),
+                    Expiry::Never | Expiry::Past => Hold::All,
+                });
             return Ok(hold.map(|hold| Write { hold, intent: Intent::Flush, effect: None }));
         }
         let Some(intent) = intent::of_binary(request, value, now_s) else { return Ok(None) };

@@ -15,7 +15,7 @@ use super::{HeldGate, Session};
 use crate::downstream::{Awaiting, End};
 use crate::metrics::CommandName;
 use crate::replication::effect::Intent;
-use crate::replication::{Effect, Wait};
+use crate::replication::{Effect, LaneId, Wait};
 use crate::upstream::{Conversion, Hold, Label, Pending, Quiet, Shape, Upstream, Write, open_own};
 
 impl Session {
@@ -36,6 +36,8 @@ impl Session {
 
     /// Gets a connection that this session has for itself, and keeps it.
     pub(super) async fn open_own(&mut self) {
+        // A gate is granted for the order of one connection.
+        drop(self.granted.take());
         self.idle().await;
         if self.downstream.end().is_some() {
             return;
@@ -47,20 +49,20 @@ impl Session {
     }
 
     /// Waits for a gate, but not longer than for memcached itself.
-    pub(super) async fn wait_for_gate(&mut self, wait: Wait) {
-        match self.gate_in_time(wait).await {
+    pub(super) async fn wait_for_gate(&mut self, wait: Wait, lane: LaneId) {
+        match self.gate_in_time(wait, lane).await {
             Some(held) => self.granted = Some(held),
             None => self.refusal = Some("another write of this key has no answer yet".to_owned()),
         }
     }
 
-    async fn gate_in_time(&self, wait: Wait) -> Option<HeldGate> {
+    async fn gate_in_time(&self, wait: Wait, lane: LaneId) -> Option<HeldGate> {
         self.context.counters.gate_wait();
         let limit = Duration::from_micros(self.context.settings.upstream_timeout_us);
         let shared = self.context.replication.clone()?;
         let slot = tokio::time::timeout(limit, wait).await.ok()?;
         self.context.turn();
-        Some(HeldGate(Some((slot, shared))))
+        Some(HeldGate { gate: Some((slot, shared)), lane })
     }
 
     /// Sends a request that is too long to be held, as it comes. Its key's gate is not held meanwhile, or an app that

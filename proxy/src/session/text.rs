@@ -19,7 +19,7 @@ use memcloud_protocol::memcache::text::{
 use tokio::task::spawn_local;
 
 use super::binary::store_label;
-use super::{LARGE_REPLY, OddWrite, Session, Step, WHOLE_REQUEST_MAX, intent};
+use super::{OddWrite, Session, Step, WHOLE_REQUEST_MAX, intent};
 use crate::metrics::CommandName;
 use crate::replication::effect::Intent;
 use crate::replication::{Effect, Slot};
@@ -75,14 +75,15 @@ impl Session {
     }
 
     fn wants_own(&self, request: &Request<'_>) -> bool {
-        let alone = matches!(
-            request.command,
-            Command::Watch | Command::Dump | Command::Shutdown | Command::Admin | Command::Odd
-        );
+        let alone = match request.command {
+            Command::Watch | Command::Dump | Command::Shutdown | Command::Admin | Command::Odd => true,
+            Command::Meta(meta) => reflects_any_bytes(&meta),
+            _ => false,
+        };
         alone
             || self.shared.is_none()
             || request.body > WHOLE_REQUEST_MAX
-            || self.downstream.reply_peak() > LARGE_REPLY && self.upstream().is_ok()
+            || self.downstream.saw_large_reply() && self.upstream().is_ok()
     }
 
     /// Answers in memcached's place; says how many bytes of the input that settles.
@@ -93,6 +94,7 @@ impl Session {
             self.downstream.deliver(b"\r\n");
         }
         self.keys_sent = 0;
+        drop(self.granted.take());
         let len = request.line.len() as u64 + request.body;
         let used = len.min(have as u64);
         self.skip = len - used;
@@ -120,6 +122,9 @@ impl Session {
             Command::Arithmetic { key, .. } => self.send_write(upstream, request, key, Intent::Change)?,
             Command::Touch { key, .. } => self.send_write(upstream, request, key, Intent::Touch)?,
             Command::FlushAll { delay } => self.send_flush(upstream, request, delay.unwrap_or(0), now_s)?,
+            Command::Meta(meta) if reflects_any_bytes(&meta) => {
+                return self.send_odd(upstream, request, body);
+            }
             Command::Meta(meta) => self.send_meta(upstream, request, &meta, body)?,
             Command::Version | Command::MetaNoop => {
                 self.send_line(upstream, request, body, Shape::Line, None)
@@ -198,20 +203,17 @@ impl Session {
 
     fn send_flush(
         &mut self,
-        up: &Rc<Upstream>,
+        upstream: &Rc<Upstream>,
         request: &Request<'_>,
         delay: i64,
         now_s: u64,
     ) -> Result<(), Step> {
-        let write = match Expiry::from_exptime(delay, now_s) {
-            Expiry::At(at_s) if delay > 0 && self.context.replication.is_some() => {
-                Some(Hold::Scheduled(at_s * 1000))
-            }
-            Expiry::At(_) if delay > 0 => None,
-            _ => self.gate_of_all()?.then_some(Hold::All),
-        };
+        let write = self.gate_of_all(upstream)?.then(|| match Expiry::from_exptime(delay, now_s) {
+            Expiry::At(at_s) if delay > 0 => Hold::Scheduled(at_s * 1000),
+            _ => Hold::All,
+        });
         let write = write.map(|hold| Box::new(Write { hold, intent: Intent::Flush, effect: None }));
-        self.send_line(up, request, b"", Shape::Line, write);
+        self.send_line(upstream, request, b"", Shape::Line, write);
         Ok(())
     }
 
@@ -255,16 +257,18 @@ impl Session {
         pending.conversion = Conversion::CasOf(Rc::clone(&before));
         let flag: &[u8] = if meta.is_base64() { b" b\r\n" } else { b"\r\n" };
         upstream.request(&[b"me ", meta.key, flag], pending);
-        let payload = match intent {
-            Intent::Store(payload) => Some(payload),
-            _ => None,
-        };
-        Intent::StoreStale { payload, cas, before }
+        Intent::StoreStale { cas, before }
     }
 
     /// A line whose answers cannot be counted: all up to that of the `mn` behind it are its own.
     fn send_odd(&mut self, upstream: &Rc<Upstream>, request: &Request<'_>, body: &[u8]) -> Result<(), Step> {
-        let write = self.write_of_odd(request)?;
+        let write = self.write_of_odd(upstream, request)?;
+        if request.line.first() == Some(&FIRST_BYTE_OF_BINARY) {
+            // As the first byte of a fresh connection it would make that a binary one.
+            let mut pending = self.owed(Shape::Line, CommandName::Other);
+            pending.quiet = Quiet::Noreply;
+            upstream.request(&[b"mn\r\n"], pending);
+        }
         let mut pending = self.owed(Shape::UntilNoop, label(&request.command));
         pending.write = write;
         upstream.request(&[request.line, body, b"mn\r\n"], pending);
@@ -273,14 +277,18 @@ impl Session {
         Ok(())
     }
 
-    fn write_of_odd(&mut self, request: &Request<'_>) -> Result<Option<Box<Write>>, Step> {
+    fn write_of_odd(
+        &mut self,
+        upstream: &Upstream,
+        request: &Request<'_>,
+    ) -> Result<Option<Box<Write>>, Step> {
         if self.context.replication.is_none() {
             return Ok(None);
         }
         let keys: Vec<Box<[u8]>> = match request.reach() {
             Reach::Nothing => return Ok(None),
             Reach::Everything => {
-                let hold = self.gate_of_all()?.then_some(Hold::All);
+                let hold = self.gate_of_all(upstream)?.then_some(Hold::All);
                 return Ok(hold.map(|hold| Box::new(Write { hold, intent: Intent::Flush, effect: None })));
             }
             Reach::Key(key) => vec![key.as_ref().into()],
@@ -320,6 +328,12 @@ impl Session {
     }
 }
 
+/// Some versions repeat a base64 key in its plain bytes (1.6.18 does for `ms`, `ma` and a touching `mg`): with a line
+/// end in it the answer has more lines than one.
+fn reflects_any_bytes(meta: &Meta<'_>) -> bool {
+    meta.is_base64() && meta.has(b'k') && meta.decoded_key().iter().any(|byte| matches!(byte, b'\r' | b'\n'))
+}
+
 /// What of the reply the app does not want.
 pub(super) fn quiet_of(request: &Request<'_>) -> Quiet {
     match (&request.quiet, &request.command) {
@@ -332,6 +346,9 @@ pub(super) fn quiet_of(request: &Request<'_>) -> Quiet {
 fn held(slot: Slot, intent: Intent) -> Box<Write> {
     Box::new(Write { hold: Hold::Key(slot), intent, effect: None })
 }
+
+/// See `protocol.txt` of the binary dialect: the magic byte of a request.
+const FIRST_BYTE_OF_BINARY: u8 = 0x80;
 
 /// Under which name a request is counted.
 pub(super) fn label(command: &Command<'_>) -> CommandName {

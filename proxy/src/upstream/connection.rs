@@ -108,6 +108,8 @@ pub(crate) async fn open_own(context: &Rc<Context>, owner: &Rc<Downstream>) -> R
         let (stop, stream) = serve(&task, stream).await;
         task.ended(&stop, stream);
         if stop != Stop::Finished {
+            tracing::debug!(reason = stop.sentence(), "a session's own connection ended");
+            task.context.counters.upstream_error(stop.fault());
             task.set_down(&stop.sentence());
         }
         if let Some(owner) = &task.owner {

@@ -85,7 +85,7 @@ pub(crate) enum Hold {
     All,
     /// None: the session marks the key once the outcome, which is left here, is known.
     Afterwards(Rc<RefCell<Option<Effect>>>),
-    /// None: `flush_all` with a delay, due at this time in milliseconds since 1970.
+    /// Everything's, for `flush_all` with a delay, due at this time in milliseconds since 1970.
     Scheduled(u64),
 }
 

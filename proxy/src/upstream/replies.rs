@@ -92,12 +92,15 @@ impl super::Write {
         let effect = self.effect.unwrap_or(Effect::None);
         match self.hold {
             Hold::Key(slot) => batch.outcomes.push(Outcome::Key(slot, effect)),
-            Hold::All => batch.outcomes.push(Outcome::Flush(!matches!(effect, Effect::None))),
             Hold::Afterwards(left) => *left.borrow_mut() = Some(effect),
             Hold::Scheduled(at_ms) if !matches!(effect, Effect::None) => {
-                batch.outcomes.push(Outcome::Scheduled(at_ms))
+                batch.outcomes.push(Outcome::Scheduled(at_ms));
             }
-            Hold::Scheduled(_) => {}
+            Hold::All | Hold::Scheduled(_) => batch.outcomes.push(match effect {
+                Effect::None => Outcome::Flush(false),
+                Effect::Unknown => Outcome::FlushUnknown,
+                Effect::Removed | Effect::Item { .. } => Outcome::Flush(true),
+            }),
         }
     }
 }

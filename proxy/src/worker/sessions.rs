@@ -22,7 +22,7 @@ impl Sessions {
     pub(crate) fn enter(&self, downstream: &Rc<Downstream>) -> usize {
         self.count.set(self.count.get() + 1);
         if self.draining.get() {
-            downstream.finish();
+            downstream.drain();
         }
         let guest = Some(Rc::downgrade(downstream));
         let mut seats = self.seats.borrow_mut();
@@ -48,11 +48,11 @@ impl Sessions {
         }
     }
 
-    /// Every session ends once it has the answers it is owed.
-    pub(crate) fn finish_all(&self) {
+    /// Every session ends once what was received is answered.
+    pub(crate) fn drain_all(&self) {
         self.draining.set(true);
         for downstream in self.seats.borrow().iter().flatten().filter_map(Weak::upgrade) {
-            downstream.finish();
+            downstream.drain();
         }
     }
 
