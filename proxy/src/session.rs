@@ -57,6 +57,10 @@ pub(crate) struct Session {
     refusal: Option<String>,
     /// Nothing is sent before all answers are here.
     alone: bool,
+    /// The last request was a classic retrieval, whose answer memcached sends at once.
+    behind_get: bool,
+    /// A dump or a watch stood behind unanswered requests.
+    pipelined: bool,
     /// Keys of a `gat` that were sent already.
     keys_sent: usize,
     /// Keys that an odd request may have changed, and what its answer said of that.
@@ -79,6 +83,8 @@ enum Step {
     Gate(Wait, LaneId),
     /// No answer must be owed.
     Idle,
+    /// What memcached makes of an ill-formed line must be known.
+    Capability,
     /// The request at the front of `input` is longer than what is ever held.
     Stream,
     /// A `get` whose line has no end in sight.
@@ -138,9 +144,16 @@ pub(crate) async fn run(context: Rc<Context>, stream: Stream, shared: Option<Rc<
         granted: None,
         refusal: None,
         alone: false,
+        behind_get: false,
+        pipelined: false,
         keys_sent: 0,
         odd: None,
     };
+    if context.settings.dedicated {
+        // A refusal of memcached's (too many connections) is to be heard before the first request.
+        Box::pin(session.open_own()).await;
+        session.refusal = None;
+    }
     loop {
         match unconstrained(poll_fn(|cx| session.turn(cx))).await {
             Step::Over => break,
@@ -160,6 +173,7 @@ impl Session {
             Step::Own => self.open_own().await,
             Step::Gate(wait, lane) => self.wait_for_gate(wait, lane).await,
             Step::Idle => self.idle().await,
+            Step::Capability => self.context.learn_capability().await,
             Step::Stream => self.stream_request().await,
             Step::LongLine => self.stream_line().await,
             Step::Raw => self.relay().await,

@@ -15,11 +15,10 @@
 mod source;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -59,7 +58,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let doors = Doors::open(&config).await?;
     let shared = (!config.peers.is_empty() || doors.peers.is_some())
         .then(|| Shared::new(&config.site, config.peers.len(), bounds(&config)));
-    let (monitor, upstream) = Monitor::new(config.upstream.clone(), config.upstream_timeout);
+    let wanted = Arc::new(Notify::new());
+    if shared.is_some() || config.upstream_connections == UpstreamConnections::Shared {
+        wanted.notify_one();
+    }
+    let (monitor, upstream) =
+        Monitor::new(config.upstream.clone(), config.upstream_timeout, Arc::clone(&wanted));
     let monitor = tokio::spawn(monitor.run());
 
     let tracker = TaskTracker::new();
@@ -69,7 +73,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     });
     let source = Arc::new(Source::new(&config, upstream.clone(), shared.clone(), links));
     let workers_stop = CancellationToken::new();
-    let workers = start_workers(&config, shared, upstream, &source, &workers_stop).await?;
+    let workers = start_workers(&config, shared, upstream, &wanted, &source, &workers_stop).await?;
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(doors.admin, source.clone(), admin_stop.clone()));
     let front_door = open_front_door(&config, doors.apps, &workers, &source, &stop);
@@ -121,6 +125,7 @@ async fn start_workers(
     config: &Config,
     replication: Option<Arc<Shared>>,
     upstream: watch::Receiver<UpstreamState>,
+    wanted: &Arc<Notify>,
     source: &Arc<Source>,
     drain: &CancellationToken,
 ) -> anyhow::Result<Vec<Worker>> {
@@ -129,7 +134,8 @@ async fn start_workers(
         settings: settings(config),
         replication,
         upstream,
-        stale_marks: Arc::new(AtomicBool::new(false)),
+        upstream_wanted: Arc::clone(wanted),
+        notes: Arc::default(),
         stats: Arc::new(move || figures.stats_memcloud()),
         drain: drain.clone(),
     };

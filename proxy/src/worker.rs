@@ -14,16 +14,16 @@ mod sessions;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use context::{Context, Settings};
+pub(crate) use context::{Context, Notes, Settings};
 
 use crate::front_door::Seat;
 use crate::metrics::{Refusal, WorkerCounters};
@@ -66,7 +66,9 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) replication: Option<Arc<Shared>>,
     pub(crate) upstream: watch::Receiver<UpstreamState>,
-    pub(crate) stale_marks: Arc<AtomicBool>,
+    /// Asks the monitor to find out what memcached can do.
+    pub(crate) upstream_wanted: Arc<Notify>,
+    pub(crate) notes: Arc<Notes>,
     /// What `stats memcloud` answers.
     pub(crate) stats: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) drain: CancellationToken,

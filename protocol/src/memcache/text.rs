@@ -60,6 +60,10 @@ pub struct Framing {
     pub extra_token_stores: bool,
     /// The data behind an `ms` with an unknown flag is taken away.
     pub meta_bad_flag_swallows: bool,
+    /// The data behind a `cas` without a token is taken away.
+    pub short_cas_swallows: bool,
+    /// The data behind an `ms` with too many flags is taken away.
+    pub meta_many_flags_swallow: bool,
     /// Blanks before the command make the line an error; otherwise they are skipped.
     pub leading_blank_is_error: bool,
 }
@@ -71,6 +75,8 @@ impl Framing {
         bad_number_swallows: false,
         extra_token_stores: false,
         meta_bad_flag_swallows: true,
+        short_cas_swallows: false,
+        meta_many_flags_swallow: false,
         leading_blank_is_error: false,
     };
     /// The rules of the parser that came with 1.6.40.
@@ -79,6 +85,8 @@ impl Framing {
         bad_number_swallows: true,
         extra_token_stores: true,
         meta_bad_flag_swallows: false,
+        short_cas_swallows: true,
+        meta_many_flags_swallow: true,
         leading_blank_is_error: true,
     };
 }

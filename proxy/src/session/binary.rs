@@ -39,7 +39,8 @@ impl Session {
         }
         let len = request.head as u64 + request.body;
         if (rest.len() as u64) < len {
-            return if request.body > WHOLE_REQUEST_MAX { Err(Step::Stream) } else { Ok(0) };
+            let streams = request.body > WHOLE_REQUEST_MAX || self.context.settings.dedicated;
+            return if streams { Err(Step::Stream) } else { Ok(0) };
         }
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         self.send_packet(&upstream, &request, &rest[..len])?;

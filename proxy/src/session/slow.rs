@@ -113,7 +113,7 @@ impl Session {
     pub(super) async fn relay(&mut self) {
         self.idle().await;
         let Ok(upstream) = self.upstream().map(Rc::clone) else { return };
-        upstream.expect(self.owed(Shape::Raw, CommandName::Other));
+        upstream.expect(Pending { open: true, ..self.owed(Shape::Raw, CommandName::Other) });
         loop {
             let input = std::mem::take(&mut self.input);
             upstream.send(&[&input]);
@@ -121,7 +121,10 @@ impl Session {
                 break;
             }
         }
-        self.downstream.finish();
+        // Unless it was memcached that closed, nobody is there to hear the rest.
+        if upstream.down_reason().is_none() {
+            self.downstream.abort();
+        }
     }
 
     /// What is known of the request at the front, which is not all here.

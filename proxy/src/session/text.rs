@@ -29,6 +29,10 @@ impl Session {
     /// Hands on the request at the front of `rest`. 0 if it is not all here.
     pub(super) fn text(&mut self, rest: &[u8]) -> Result<usize, Step> {
         let framing = self.context.capability.get().framing;
+        if self.context.capability.get().binary_only && self.own.is_some() {
+            // It will close at this; how, is its business.
+            return Err(Step::Raw);
+        }
         match text::decode(rest, &framing) {
             Decoded::Incomplete => Ok(0),
             Decoded::LineTooLong => {
@@ -58,6 +62,16 @@ impl Session {
         if let Some(reason) = self.refusal.take() {
             return Ok(self.refuse(request, rest.len(), &reason));
         }
+        if matches!(request.command, Command::Odd) && !self.context.capability_known.get() {
+            return Err(Step::Capability);
+        }
+        if matches!(request.command, Command::Dump | Command::Watch) && self.stands_behind_answers() {
+            return if self.pipelined {
+                Ok(self.refuse_pipelined(request))
+            } else {
+                Err(self.note_pipelined())
+            };
+        }
         if self.own.is_none() && self.wants_own(request) {
             return Err(Step::Own);
         }
@@ -67,11 +81,33 @@ impl Session {
         };
         let len = request.line.len() as u64 + request.body;
         if (rest.len() as u64) < len {
-            return if request.body > WHOLE_REQUEST_MAX { Err(Step::Stream) } else { Ok(0) };
+            let streams = request.body > WHOLE_REQUEST_MAX || self.context.settings.dedicated;
+            return if streams { Err(Step::Stream) } else { Ok(0) };
         }
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         self.send_text(&upstream, request, &rest[request.line.len()..len])?;
+        self.behind_get = matches!(request.command, Command::Get { .. } | Command::GetAndTouch { .. });
         Ok(len)
+    }
+
+    /// memcached refuses to dump or watch behind answers that it has not sent yet; on a connection of its own it
+    /// sees that by itself.
+    fn stands_behind_answers(&self) -> bool {
+        self.pipelined || self.own.is_none() && self.downstream.in_flight() > 0 && !self.behind_get
+    }
+
+    fn note_pipelined(&mut self) -> Step {
+        self.pipelined = true;
+        Step::Idle
+    }
+
+    fn refuse_pipelined(&mut self, request: &Request<'_>) -> usize {
+        self.pipelined = false;
+        let what: &[u8] = if matches!(request.command, Command::Watch) { b"watch" } else { b"metadump" };
+        self.downstream.deliver(b"ERROR cannot pipeline other commands before ");
+        self.downstream.deliver(what);
+        self.downstream.deliver(b"\r\n");
+        request.line.len()
     }
 
     fn wants_own(&self, request: &Request<'_>) -> bool {
@@ -129,12 +165,13 @@ impl Session {
             Command::Version | Command::MetaNoop => {
                 self.send_line(upstream, request, body, Shape::Line, None)
             }
+            Command::Stats { args } if args.starts_with(b"detail") => {
+                self.context.note_prefix_statistics();
+                self.send_line(upstream, request, body, Shape::Stats, None);
+            }
             Command::Stats { .. } => self.send_line(upstream, request, body, Shape::Stats, None),
             Command::Watch => return Err(Step::Raw),
             Command::Dump => {
-                if self.downstream.in_flight() > 0 {
-                    return Err(Step::Idle);
-                }
                 self.alone = true;
                 self.send_line(upstream, request, body, Shape::Dump, None);
             }
@@ -147,8 +184,7 @@ impl Session {
     }
 
     fn send_get(&self, upstream: &Upstream, request: &Request<'_>, verb: GetVerb, keys: Keys<'_>) {
-        let convertible =
-            !upstream.is_own() && self.context.capability.get().meta && !self.context.stale_marks_seen();
+        let convertible = !upstream.is_own() && self.context.gets_are_convertible();
         match keys.single() {
             Some(key) if convertible => {
                 let cas = verb == GetVerb::Gets;

@@ -1,16 +1,18 @@
 //! What the memcached behind us is and can do: asked, not guessed from its version.
 //!
 //! One small connection of the proxy's own asks when memcached comes up, then says `mn` every second: so `/ready`
-//! and `/status` know whether it answers, without any app's help. How memcached frames what is ill-formed differs
+//! and `/status` know whether it answers, without any app's help. Beside a dedicated sidecar without peers, where a
+//! session is all that memcached should see, it holds its tongue until an answer is needed. How memcached frames what is ill-formed differs
 //! between versions, so a few harmless ill-formed lines are sent once and the answers counted.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use memcloud_protocol::memcache::error::UNAUTHENTICATED;
 use memcloud_protocol::memcache::text::Framing;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Address;
@@ -21,6 +23,10 @@ use crate::net::{self, Stream};
 pub(crate) struct Capability {
     /// It answers meta commands.
     pub meta: bool,
+    /// It speaks the binary dialect only (`-B binary`, `-S`).
+    pub(crate) binary_only: bool,
+    /// It counts by prefix of keys (`-D`, `stats detail on`): `get` is counted there, `mg` is not.
+    pub(crate) prefix_statistics: bool,
     /// It wants a user and a password first (`-Y`): every session says its own.
     pub authentication: bool,
     /// How it frames ill-formed storage lines.
@@ -29,7 +35,13 @@ pub(crate) struct Capability {
 
 impl Default for Capability {
     fn default() -> Self {
-        Self { meta: true, authentication: false, framing: Framing::default() }
+        Self {
+            meta: true,
+            prefix_statistics: false,
+            binary_only: false,
+            authentication: false,
+            framing: Framing::default(),
+        }
     }
 }
 
@@ -38,6 +50,8 @@ impl Default for Capability {
 pub(crate) struct UpstreamState {
     /// Why it cannot be used; `None` while it answers.
     pub down: Option<String>,
+    /// It has been asked what it can do.
+    pub(crate) asked: bool,
     /// As it says itself.
     pub version: String,
     /// What it can do.
@@ -49,23 +63,29 @@ pub(crate) struct UpstreamState {
 pub(crate) struct Monitor {
     address: Address,
     patience: Duration,
+    /// Somebody needs to know what memcached can do.
+    wanted: Arc<Notify>,
     state: watch::Sender<UpstreamState>,
 }
 
 impl Monitor {
-    /// A monitor, and where its findings are read.
+    /// A monitor that asks once it is `wanted`, and where its findings are read.
     #[must_use]
-    pub(crate) fn new(address: Address, patience: Duration) -> (Self, watch::Receiver<UpstreamState>) {
+    pub(crate) fn new(
+        address: Address,
+        patience: Duration,
+        wanted: Arc<Notify>,
+    ) -> (Self, watch::Receiver<UpstreamState>) {
         let unknown = UpstreamState { down: Some("not asked yet".to_owned()), ..UpstreamState::default() };
         let (state, receiver) = watch::channel(unknown);
-        (Self { address, patience, state }, receiver)
+        (Self { address, patience, wanted, state }, receiver)
     }
 
     /// Watches for ever.
     pub(crate) async fn run(self) {
         loop {
-            let error = match timeout(self.patience, self.ask()).await {
-                Ok(Ok(link)) => self.listen(link).await,
+            let error = match timeout(self.patience, net::connect(&self.address)).await {
+                Ok(Ok(stream)) => self.watch(BufReader::new(stream)).await,
                 Ok(Err(error)) => error,
                 Err(_) => io::Error::from(io::ErrorKind::TimedOut),
             };
@@ -73,18 +93,50 @@ impl Monitor {
                 let down = Some(format!("memcached at {} is not reachable: {error}", self.address));
                 let new = state.down != down;
                 state.down = down;
+                state.asked = false;
                 new
             });
             sleep(RETRY).await;
         }
     }
 
-    async fn ask(&self) -> io::Result<BufReader<Stream>> {
-        let mut link = BufReader::new(net::connect(&self.address).await?);
-        let (version, capability) = ask_all(&mut link).await?;
-        tracing::info!(upstream.addr = %self.address, version, ?capability, "memcached answers");
-        self.state.send_replace(UpstreamState { down: None, version, capability });
-        Ok(link)
+    /// Returns what went wrong in the end.
+    async fn watch(&self, mut link: BufReader<Stream>) -> io::Error {
+        self.state.send_modify(|state| state.down = None);
+        tokio::select! {
+            () = self.wanted.notified() => {}
+            ended = line(&mut link) => return ended.err().unwrap_or_else(|| io::Error::other("it spoke unasked")),
+        }
+        // From now on every connection is asked at once.
+        self.wanted.notify_one();
+        match timeout(self.patience, ask_all(&mut link)).await {
+            Ok(Ok((version, capability))) => {
+                tracing::info!(upstream.addr = %self.address, version, ?capability, "memcached answers");
+                self.state.send_replace(UpstreamState { down: None, asked: true, version, capability });
+            }
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return self.binary_only().await;
+            }
+            Ok(Err(error)) => return error,
+            Err(_) => return io::ErrorKind::TimedOut.into(),
+        }
+        self.listen(link).await
+    }
+
+    /// It closes at the first word of text: only whether it can be reached is watched.
+    async fn binary_only(&self) -> io::Error {
+        let capability = Capability { binary_only: true, ..Capability::default() };
+        self.state.send_modify(|state| {
+            *state = UpstreamState { down: None, asked: true, version: String::new(), capability }
+        });
+        loop {
+            sleep(INTERVAL).await;
+            match timeout(self.patience, net::connect(&self.address)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return error,
+                Err(_) => return io::ErrorKind::TimedOut.into(),
+            }
+        }
     }
 
     /// Returns what went wrong in the end.
@@ -118,11 +170,16 @@ async fn ask_all(link: &mut BufReader<Stream>) -> io::Result<(String, Capability
         framing.long_key_swallows = swallows(link, long_key.as_bytes()).await?;
         framing.bad_number_swallows = swallows(link, b"replace memcloud:probe x 0 2\r\n").await?;
         framing.extra_token_stores = swallows(link, b"replace memcloud:probe 0 0 2 0 0\r\n").await?;
+        framing.short_cas_swallows = swallows(link, b"cas memcloud:probe 0 0 2\r\n").await?;
+        let many = format!("ms memcloud:probe 2 MR{}\r\n", " O0".repeat(30));
+        framing.meta_many_flags_swallow = swallows(link, many.as_bytes()).await?;
         framing.meta_bad_flag_swallows = swallows(link, b"ms memcloud:probe 2 MR ~\r\n").await?;
         let blank = lines_before_version(link, b" mn\r\n").await?;
         framing.leading_blank_is_error = !blank.iter().any(|line| line == b"MN");
     }
-    Ok((version, Capability { meta, authentication: false, framing }))
+    let settings = lines_before_version(link, b"stats settings\r\n").await?;
+    let prefix_statistics = settings.iter().any(|line| line == b"STAT detail_enabled yes");
+    Ok((version, Capability { meta, prefix_statistics, framing, ..Capability::default() }))
 }
 
 /// Sends an ill-formed storage line that announces two bytes, and `mn` as those bytes: is it data or a command?
@@ -148,12 +205,12 @@ async fn line(link: &mut BufReader<Stream>) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let read = link.take(ANSWER_BYTES_MAX).read_until(b'\n', &mut line).await?;
     if read == 0 {
-        return Err(io::Error::other("it closed the connection"));
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"));
     }
     Ok(super::trim(&line).to_vec())
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(100);
-const ANSWER_LINES_MAX: usize = 16;
+const ANSWER_LINES_MAX: usize = 1024;
 const ANSWER_BYTES_MAX: u64 = 4096;

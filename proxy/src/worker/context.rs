@@ -7,11 +7,12 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
 
 use super::Parts;
 use super::sessions::Sessions;
@@ -30,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) replication: Option<Arc<Shared>>,
     /// What the memcached behind us can do, as last heard.
     pub(crate) capability: Cell<Capability>,
+    /// It was asked; until then it is a guess.
+    pub(crate) capability_known: Cell<bool>,
     /// Where reads land before they are decoded; free again at the end of every turn.
     pub(crate) scratch: RefCell<Box<[u8]>>,
     /// Spare output buffers, so that an idle session holds none.
@@ -38,8 +41,9 @@ pub(crate) struct Context {
     pub(crate) sessions: Sessions,
     /// What `stats memcloud` answers.
     pub(crate) stats: Arc<dyn Fn() -> String + Send + Sync>,
-    state: watch::Receiver<UpstreamState>,
-    stale_marks: Arc<AtomicBool>,
+    upstream_state: watch::Receiver<UpstreamState>,
+    upstream_wanted: Arc<Notify>,
+    notes: Arc<Notes>,
     upstreams: RefCell<Vec<Weak<Upstream>>>,
     epoch: Instant,
     now_us: Cell<u64>,
@@ -61,9 +65,13 @@ pub(crate) struct Settings {
 
 impl Context {
     pub(crate) fn new(parts: Parts, counters: Arc<WorkerCounters>) -> Self {
-        let capability = parts.upstream.borrow().capability;
+        let (capability, known) = {
+            let state = parts.upstream.borrow();
+            (state.capability, state.asked)
+        };
         let context = Self {
             capability: Cell::new(capability),
+            capability_known: Cell::new(known),
             settings: parts.settings,
             counters,
             replication: parts.replication,
@@ -71,8 +79,9 @@ impl Context {
             buffers: Buffers::default(),
             sessions: Sessions::default(),
             stats: parts.stats,
-            state: parts.upstream,
-            stale_marks: parts.stale_marks,
+            upstream_state: parts.upstream,
+            upstream_wanted: parts.upstream_wanted,
+            notes: parts.notes,
             upstreams: RefCell::default(),
             epoch: Instant::now(),
             now_us: Cell::new(0),
@@ -85,7 +94,7 @@ impl Context {
     /// Stale marks (`md … I`) are in use on this memcached: from now on `get` goes up as `get`, because an `mg` of a
     /// stale item takes the one right to recache it.
     pub(crate) fn note_stale_marks(&self) {
-        self.stale_marks.store(true, Ordering::Relaxed);
+        self.notes.stale_marks.store(true, Ordering::Relaxed);
         if let Some(replication) = &self.replication {
             replication.note_stale_marks();
         }
@@ -93,8 +102,32 @@ impl Context {
 
     /// Whether stale marks were ever seen, here or from a peer.
     pub(crate) fn stale_marks_seen(&self) -> bool {
-        self.stale_marks.load(Ordering::Relaxed)
+        self.notes.stale_marks.load(Ordering::Relaxed)
             || self.replication.as_ref().is_some_and(|replication| replication.stale_marks_seen())
+    }
+
+    /// Statistics by prefix are in use (`stats detail`): they count `get` and not `mg`.
+    pub(crate) fn note_prefix_statistics(&self) {
+        self.notes.prefix_statistics.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a `get` may go up as `mg` without anybody noticing.
+    pub(crate) fn gets_are_convertible(&self) -> bool {
+        let capability = self.capability.get();
+        let by_prefix = capability.prefix_statistics || self.notes.prefix_statistics.load(Ordering::Relaxed);
+        capability.meta && !by_prefix && !self.stale_marks_seen()
+    }
+
+    /// Waits until it is known what memcached can do, or cannot be learned.
+    pub(crate) async fn learn_capability(&self) {
+        let mut state = self.upstream_state.clone();
+        self.upstream_wanted.notify_one();
+        let known = state.wait_for(|state| state.asked || state.down.is_some());
+        let limit = Duration::from_micros(self.settings.upstream_timeout_us);
+        if let Ok(Ok(state)) = timeout(limit, known).await {
+            self.capability.set(state.capability);
+            self.capability_known.set(state.asked);
+        }
     }
 
     /// Reads the clock, once for all that follows in this turn.
@@ -133,7 +166,10 @@ impl Context {
     /// Looks for connections that owe an answer for too long.
     pub(crate) fn tick(&self) {
         self.set_wall_clock();
-        self.capability.set(self.state.borrow().capability);
+        let state = self.upstream_state.borrow();
+        self.capability.set(state.capability);
+        self.capability_known.set(state.asked);
+        drop(state);
         let now = self.now_us();
         self.upstreams.borrow_mut().retain(|weak| {
             let Some(upstream) = weak.upgrade() else { return false };
@@ -141,6 +177,13 @@ impl Context {
             true
         });
     }
+}
+
+/// What was noticed of how this memcached is used, by all workers together. Once true, always true.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    stale_marks: AtomicBool,
+    prefix_statistics: AtomicBool,
 }
 
 /// A pool of byte buffers, bounded in number and in the size of what it keeps.

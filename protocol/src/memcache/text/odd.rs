@@ -58,6 +58,7 @@ pub(super) fn command<'a>(text: &[u8]) -> Command<'a> {
     let mut words = Words { text };
     match (words.next(), words.next()) {
         (Some(b"watch"), _) => Command::Watch,
+        (Some(b"mn"), _) => Command::MetaNoop,
         (Some(b"lru_crawler"), Some(b"metadump" | b"mgdump")) => Command::Dump,
         (Some(b"shutdown"), _) => Command::Shutdown,
         _ => Command::Odd,
@@ -90,8 +91,10 @@ fn store(words: Words<'_>, needed: usize, framing: &Framing) -> u64 {
         count += 1;
     }
     let [key, flags, exptime, len, cas] = tokens;
-    let bad_number = !is_unsigned(flags) || signed(exptime).is_none() || (needed == 5 && !is_unsigned(cas));
-    let refused = count < needed
+    let bad_number =
+        !is_unsigned(flags) || signed(exptime).is_none() || (needed == 5 && count > 4 && !is_unsigned(cas));
+    let short = count < needed && !(needed == 5 && count == 4 && framing.short_cas_swallows);
+    let refused = short
         || (count > needed + 1 && !framing.extra_token_stores)
         || (key.len() > KEY_MAX && !framing.long_key_swallows)
         || (bad_number && !framing.bad_number_swallows);
@@ -103,7 +106,7 @@ fn meta_set(mut words: Words<'_>, framing: &Framing) -> u64 {
     let body = value_len(words.next().unwrap_or_default(), framing);
     let too_many = words.clone().count() > TOKENS_MAX - 3;
     let unknown = words.any(|flag| !FLAGS_KNOWN.contains(&flag[0]));
-    let refused = too_many
+    let refused = (too_many && !framing.meta_many_flags_swallow)
         || (key.len() > KEY_MAX && !framing.long_key_swallows)
         || (unknown && !framing.meta_bad_flag_swallows);
     if refused { 0 } else { body }
