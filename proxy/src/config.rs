@@ -58,6 +58,8 @@ pub struct Config {
     pub backlog_bytes: u64,
     /// Sessions of all workers together.
     pub max_sessions: usize,
+    /// Bound on answers that wait for apps that do not read them, over all sessions.
+    pub session_buffer_bytes: u64,
     pub upstream_timeout: Duration,
     pub drain_timeout: Duration,
     pub peer_timeout: Duration,
@@ -161,6 +163,7 @@ impl Config {
             upstream_connections: Some(config.upstream_connections),
             shared_connections: Some(config.shared_connections),
             max_sessions: Some(config.max_sessions),
+            session_buffer_bytes: Some(Size(config.session_buffer_bytes)),
             upstream_timeout: Some(Period(config.upstream_timeout)),
             drain_timeout: Some(Period(config.drain_timeout)),
             log_format: Some(config.log_format),

@@ -22,6 +22,8 @@ pub(crate) struct Downstream {
     stream: RefCell<Stream>,
     out: RefCell<Out>,
     in_flight: Cell<u32>,
+    /// Keys asked for by those; a retrieval may name many.
+    keys_in_flight: Cell<u32>,
     reply_peak: Cell<u32>,
     reply_bytes: Cell<u32>,
     touched: Cell<bool>,
@@ -60,6 +62,14 @@ struct Out {
 }
 
 impl Out {
+    /// Gives back the memory of what was sent, while the rest waits.
+    fn compact(&mut self) {
+        if self.sent >= COMPACTED_BYTES && self.sent >= self.bytes.len() / 2 {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
     fn waiting(&self) -> &[u8] {
         &self.bytes[self.sent..]
     }
@@ -72,6 +82,7 @@ impl Downstream {
             stream: RefCell::new(stream),
             out: RefCell::default(),
             in_flight: Cell::new(0),
+            keys_in_flight: Cell::new(0),
             reply_peak: Cell::new(REPLY_ESTIMATE_AT_START),
             reply_bytes: Cell::new(0),
             touched: Cell::new(false),
@@ -104,8 +115,11 @@ impl Downstream {
         if out.bytes.capacity() == 0 {
             out.bytes = self.context.buffers.take();
         }
+        out.compact();
         out.bytes.extend_from_slice(rest);
-        if out.waiting().len() > OUT_BYTES_MAX {
+        self.context.waiting.set(self.context.waiting.get() + rest.len());
+        let waiting = out.waiting().len();
+        if waiting > OUT_BYTES_MAX || waiting > OUT_BYTES_FAIR && self.context.too_much_waits() {
             drop(out);
             self.context.counters.slow_reader_closed();
             self.abort();
@@ -118,7 +132,10 @@ impl Downstream {
         if out.bytes.capacity() == 0 {
             out.bytes = self.context.buffers.take();
         }
-        write(&mut out.bytes)
+        let before = out.bytes.len();
+        let result = write(&mut out.bytes);
+        self.context.waiting.set(self.context.waiting.get() + out.bytes.len() - before);
+        result
     }
 
     /// memcached has taken what it was sent.
@@ -127,8 +144,8 @@ impl Downstream {
     }
 
     /// An answer is complete.
-    pub(crate) fn replied(&self) {
-        let size = self.reply_bytes.replace(0);
+    pub(crate) fn replied(&self, keys: u32) {
+        let size = self.reply_bytes.replace(0) / keys.max(1);
         let peak = self.reply_peak.get();
         if size > LARGE_REPLY {
             self.saw_large_reply.set(true);
@@ -136,6 +153,7 @@ impl Downstream {
         // Rises at once, forgets slowly.
         self.reply_peak.set(size.max(peak - peak / 16).max(REPLY_ESTIMATE_MIN));
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        self.keys_in_flight.set(self.keys_in_flight.get().saturating_sub(keys));
     }
 
     /// Marks that a batch has given something; true the first time since the last flush.
@@ -149,7 +167,7 @@ impl Downstream {
         let mut out = self.out.borrow_mut();
         if !out.waiting().is_empty() {
             let sent = self.write_now(out.waiting());
-            out.sent += sent;
+            self.left(&mut out, sent);
         }
         let blocked = !out.waiting().is_empty();
         if out.waiting().len() <= OUT_BYTES_HIGH / 2 {
@@ -202,8 +220,9 @@ impl Downstream {
     // ---- the session's side
 
     /// Counts a request that will be answered by the upstream.
-    pub(crate) fn asked(&self) {
+    pub(crate) fn asked(&self, keys: u32) {
         self.in_flight.set(self.in_flight.get() + 1);
+        self.keys_in_flight.set(self.keys_in_flight.get().saturating_add(keys));
     }
 
     /// Answers owed by the upstream.
@@ -217,8 +236,19 @@ impl Downstream {
         let in_flight = self.in_flight.get();
         in_flight == 0 && self.out.borrow().waiting().len() < OUT_BYTES_HIGH
             || in_flight < IN_FLIGHT_MAX
-                && u64::from(in_flight) * u64::from(self.reply_peak.get()) < REPLY_BYTES_MAX
+                && u64::from(self.keys_in_flight.get()) * u64::from(self.reply_peak.get()) < REPLY_BYTES_MAX
                 && self.out.borrow().waiting().len() < OUT_BYTES_HIGH
+    }
+
+    /// Whether the answer to so many keys, by what is known of their values, is too much to hold.
+    pub(crate) fn is_too_much(&self, keys: usize) -> bool {
+        keys as u64 * u64::from(self.reply_peak.get()) > REPLY_BYTES_AT_ONCE
+    }
+
+    /// Whether answers on an own connection may have to wait for this app to read. A gate taken behind them would
+    /// wait, too.
+    pub(crate) fn may_hold_up_answers(&self) -> bool {
+        !self.out.borrow().waiting().is_empty() || self.saw_large_reply.get() && self.in_flight.get() > 0
     }
 
     /// Whether an answer was so large that the next ones are better streamed.
@@ -252,7 +282,8 @@ impl Downstream {
             match Pin::new(&mut *stream).poll_write(cx, out.waiting()) {
                 Poll::Ready(Ok(sent)) => {
                     self.context.counters.sent(sent as u64);
-                    out.sent += sent;
+                    drop(stream);
+                    self.left(&mut out, sent);
                 }
                 Poll::Ready(Err(_)) => {
                     self.end.set(Some(End::Now));
@@ -301,6 +332,11 @@ impl Downstream {
         }
     }
 
+    fn left(&self, out: &mut Out, bytes: usize) {
+        out.sent += bytes;
+        self.context.waiting.set(self.context.waiting.get().saturating_sub(bytes));
+    }
+
     fn recycle(&self, out: &mut Out) {
         if out.bytes.capacity() > 0 {
             out.sent = 0;
@@ -330,10 +366,23 @@ impl Downstream {
     }
 }
 
+impl Drop for Downstream {
+    fn drop(&mut self) {
+        let waiting = self.out.get_mut().waiting().len();
+        self.context.waiting.set(self.context.waiting.get().saturating_sub(waiting));
+    }
+}
+
 /// Above this an own upstream connection is not read any more, and no request of the app is.
 const OUT_BYTES_HIGH: usize = 256 * 1024;
 /// A session on a shared connection cannot hold that back; beyond this it is closed.
 const OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Where all sessions together have too much waiting, those above this are closed.
+const OUT_BYTES_FAIR: usize = 1024 * 1024;
+/// Sent bytes that are worth moving the rest for.
+const COMPACTED_BYTES: usize = 64 * 1024;
+/// What one retrieval may bring, by estimate, on a shared connection.
+const REPLY_BYTES_AT_ONCE: u64 = 4 * 1024 * 1024;
 /// Requests in flight at the most.
 const IN_FLIGHT_MAX: u32 = 1024;
 /// Requests in flight times the size of recent answers, at the most.

@@ -45,6 +45,7 @@ fn obey(command: Command) -> ExitCode {
 
 fn run(config: Config) -> ExitCode {
     logging::install(config.log_format, &config.log_level);
+    die_of_panics();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = config.summary(), "starting");
     warn_of(&config);
     // The main thread carries links and admin; sessions have threads of their own.
@@ -67,6 +68,14 @@ fn run(config: Config) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// A task that panics leaves a part of the proxy standing still; a process that ends is started again.
+fn die_of_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(%panic, "a fault of the proxy itself: it ends, please report this");
+        std::process::abort();
+    }));
 }
 
 /// What works, and yet is hardly meant.

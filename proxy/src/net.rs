@@ -31,6 +31,7 @@ pub async fn connect(address: &Address) -> io::Result<Stream> {
         Address::Tcp(host_port) => {
             let stream = TcpStream::connect(host_port.as_str()).await?;
             stream.set_nodelay(true)?;
+            keep_alive(&stream)?;
             Ok(Stream::Tcp(stream))
         }
         Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
@@ -74,9 +75,7 @@ impl Listener {
                 Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
             }
             Address::Unix(path) => {
-                if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
-                    std::fs::remove_file(path)?;
-                }
+                remove_dead_socket(path)?;
                 Ok(Self::Unix(UnixListener::bind(path)?, path.clone()))
             }
         }
@@ -123,6 +122,7 @@ impl Accepted {
         match self {
             Self::Tcp(stream) => {
                 stream.set_nodelay(true)?;
+                keep_alive(&stream)?;
                 Ok(Stream::Tcp(TcpStream::from_std(stream)?))
             }
             Self::Unix(stream) => Ok(Stream::Unix(UnixStream::from_std(stream)?)),
@@ -157,6 +157,24 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
+}
+
+/// Only a socket, and only one that nobody listens on.
+fn remove_dead_socket(path: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    let tried = std::os::unix::net::UnixStream::connect(path);
+    match tried {
+        Err(error) if is_socket && error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A neighbour whose machine died says nothing any more; the kernel finds out.
+fn keep_alive(stream: &impl std::os::fd::AsFd) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_keepalive(true)
 }
 
 /// Connections the kernel may hold for us between two turns of the accepting task.

@@ -21,7 +21,6 @@ mod local;
 mod slow;
 mod text;
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,20 +56,14 @@ pub(crate) struct Session {
     refusal: Option<String>,
     /// Nothing is sent before all answers are here.
     alone: bool,
+    /// Something was answered here, and not by memcached.
+    answered: bool,
     /// The last request was a classic retrieval, whose answer memcached sends at once.
     behind_get: bool,
     /// A dump or a watch stood behind unanswered requests.
     pipelined: bool,
     /// Keys of a `gat` that were sent already.
     keys_sent: usize,
-    /// Keys that an odd request may have changed, and what its answer said of that.
-    odd: Option<OddWrite>,
-}
-
-/// See `Session::odd`.
-struct OddWrite {
-    keys: Vec<Box<[u8]>>,
-    effect: Rc<RefCell<Option<Effect>>>,
 }
 
 /// What a turn cannot do.
@@ -80,7 +73,7 @@ enum Step {
     /// The request needs a connection that the session has for itself.
     Own,
     /// Another write of the key is under way.
-    Gate(Wait, LaneId),
+    Gate(Wait, LaneId, Option<Box<[u8]>>),
     /// No answer must be owed.
     Idle,
     /// What memcached makes of an ill-formed line must be known.
@@ -91,6 +84,8 @@ enum Step {
     LongLine,
     /// From here on bytes are passed on as they come.
     Raw,
+    /// The same, if memcached takes the request at the front for a good one.
+    Watch,
 }
 
 /// What became of the input.
@@ -99,6 +94,8 @@ enum Next {
     More,
     /// The rest has to wait for answers.
     Blocked,
+    /// The rest has to wait until memcached takes what it was sent; the upstream wakes the session.
+    HeldUp,
     /// The request at the front needs this.
     Step(Step),
 }
@@ -108,11 +105,13 @@ struct HeldGate {
     gate: Option<(Slot, Arc<Shared>)>,
     /// The order the gate was granted in; of no use on another connection.
     lane: LaneId,
+    /// Whose gate it is; none for everything's.
+    key: Option<Box<[u8]>>,
 }
 
 impl HeldGate {
-    fn used(mut self, lane: LaneId) -> Option<Slot> {
-        let fits = self.lane == lane;
+    fn used(mut self, lane: LaneId, key: Option<&[u8]>) -> Option<Slot> {
+        let fits = self.lane == lane && self.key.as_deref() == key;
         self.gate.take_if(|_| fits).map(|(slot, _)| slot)
     }
 }
@@ -144,10 +143,10 @@ pub(crate) async fn run(context: Rc<Context>, stream: Stream, shared: Option<Rc<
         granted: None,
         refusal: None,
         alone: false,
+        answered: false,
         behind_get: false,
         pipelined: false,
         keys_sent: 0,
-        odd: None,
     };
     if context.settings.dedicated {
         // A refusal of memcached's (too many connections) is to be heard before the first request.
@@ -171,12 +170,13 @@ impl Session {
         match step {
             Step::Over => {}
             Step::Own => self.open_own().await,
-            Step::Gate(wait, lane) => self.wait_for_gate(wait, lane).await,
+            Step::Gate(wait, lane, key) => self.wait_for_gate(wait, lane, key).await,
             Step::Idle => self.idle().await,
             Step::Capability => self.context.learn_capability().await,
             Step::Stream => self.stream_request().await,
             Step::LongLine => self.stream_line().await,
             Step::Raw => self.relay().await,
+            Step::Watch => self.watch().await,
         }
         self.look_again = true;
     }
@@ -185,12 +185,6 @@ impl Session {
     fn turn(&mut self, cx: &mut TaskContext<'_>) -> Poll<Step> {
         self.downstream.set_waker(cx.waker());
         self.downstream.set_awaiting(Awaiting::Nothing);
-        if self.odd.is_some() {
-            match self.downstream.in_flight() {
-                0 => self.settle_odd(),
-                _ => self.downstream.set_awaiting(Awaiting::Idle),
-            }
-        }
         for _ in 0..READS_A_TURN {
             let flushed = self.downstream.poll_flush(cx).is_ready();
             match self.downstream.end() {
@@ -218,6 +212,10 @@ impl Session {
             match next {
                 Next::More => {}
                 Next::Step(step) => return Poll::Ready(step),
+                Next::HeldUp => {
+                    self.look_again = true;
+                    return Poll::Pending;
+                }
                 Next::Blocked => {
                     self.look_again = true;
                     let awaiting = if self.alone { Awaiting::Idle } else { Awaiting::Room };
@@ -282,7 +280,13 @@ impl Session {
                 continue;
             }
             if !self.downstream.has_room() || self.alone && self.downstream.in_flight() > 0 {
+                // A gate must not wait for an app to read.
+                drop(self.granted.take());
                 break Next::Blocked;
+            }
+            if self.is_held_up() {
+                drop(self.granted.take());
+                break Next::HeldUp;
             }
             self.alone = false;
             let dialect = *self.dialect.get_or_insert_with(|| Dialect::of(rest[0]));
@@ -296,11 +300,19 @@ impl Session {
                 Err(step) => break Next::Step(step),
             }
         };
-        if self.downstream.in_flight() == 0 {
-            // Only answers of our own can be waiting.
+        if std::mem::take(&mut self.answered) {
             self.downstream.flush();
         }
         (used, next)
+    }
+
+    fn is_held_up(&self) -> bool {
+        let Some(upstream) = self.own.as_ref().or(self.shared.as_ref()) else { return false };
+        let held_up = upstream.unsent() > UNSENT_MAX;
+        if held_up {
+            upstream.wake_when_drained(&self.downstream);
+        }
+        held_up
     }
 
     /// The connection that requests go to now, if there is one and it is up.
@@ -316,28 +328,36 @@ impl Session {
     /// The gate for a write of `key`; `None` where nothing is replicated.
     fn gate(&mut self, key: &[u8], upstream: &Upstream) -> Result<Option<Slot>, Step> {
         let Some(replication) = &self.context.replication else { return Ok(None) };
-        if let Some(slot) = self.granted.take().and_then(|held| held.used(upstream.lane())) {
+        if upstream.is_own() && self.downstream.may_hold_up_answers() {
+            return Err(Step::Idle);
+        }
+        if let Some(slot) = self.granted.take().and_then(|held| held.used(upstream.lane(), Some(key))) {
             return Ok(Some(slot));
         }
         match replication.begin(key, upstream.lane()) {
             Begin::Granted(slot) => Ok(Some(slot)),
-            Begin::Waiting(wait) => Err(Step::Gate(wait, upstream.lane())),
+            Begin::Waiting(wait) => Err(Step::Gate(wait, upstream.lane(), Some(key.into()))),
         }
     }
 
     /// The gate of everything.
     fn gate_of_all(&mut self, upstream: &Upstream) -> Result<bool, Step> {
         let Some(replication) = &self.context.replication else { return Ok(false) };
-        if self.granted.take().and_then(|held| held.used(upstream.lane())).is_some() {
+        if upstream.is_own() && self.downstream.may_hold_up_answers() {
+            return Err(Step::Idle);
+        }
+        if self.granted.take().and_then(|held| held.used(upstream.lane(), None)).is_some() {
             return Ok(true);
         }
         match replication.begin_flush() {
             Begin::Granted(_) => Ok(true),
-            Begin::Waiting(wait) => Err(Step::Gate(wait, upstream.lane())),
+            Begin::Waiting(wait) => Err(Step::Gate(wait, upstream.lane(), None)),
         }
     }
 }
 
+/// What memcached has not taken yet, before an app is read again.
+const UNSENT_MAX: usize = 1024 * 1024;
 /// Reads in one turn, before other tasks of the worker have theirs.
 const READS_A_TURN: usize = 4;
 /// A request with a body beyond this is never held as a whole: it gets its own connection and streams.

@@ -178,6 +178,8 @@ fn settings(config: &Config) -> Settings {
         upstream: config.upstream.clone(),
         upstream_timeout_us: u64::try_from(config.upstream_timeout.as_micros()).unwrap_or(u64::MAX),
         dedicated: config.upstream_connections == UpstreamConnections::Dedicated,
+        waiting_bytes_max: usize::try_from(config.session_buffer_bytes).unwrap_or(usize::MAX)
+            / config.workers.max(1),
         shared_connections: config.shared_connections,
     }
 }

@@ -45,6 +45,10 @@ pub(crate) struct Upstream {
     state: RefCell<State>,
     task: RefCell<Option<Waker>>,
     scheduled: Cell<bool>,
+    /// Replies are not read, because their app does not read them.
+    paused: Cell<bool>,
+    /// Sessions that go on when memcached has taken what it was sent.
+    held_up: RefCell<Vec<Rc<Downstream>>>,
 }
 
 struct State {
@@ -90,6 +94,8 @@ impl Upstream {
             }),
             task: RefCell::new(None),
             scheduled: Cell::new(false),
+            paused: Cell::new(false),
+            held_up: RefCell::default(),
             context,
         });
         upstream.context.watch(&upstream);
@@ -131,7 +137,7 @@ impl Upstream {
 
     /// Sends a request that is whole, and notes the reply that is owed for it.
     pub(crate) fn request(&self, pieces: &[&[u8]], pending: Pending) {
-        pending.downstream.asked();
+        pending.downstream.asked(pending.keys);
         let mut state = self.state.borrow_mut();
         for piece in pieces {
             state.out.extend_from_slice(piece);
@@ -143,7 +149,7 @@ impl Upstream {
 
     /// Notes the reply that is owed for what was, or will be, sent.
     pub(crate) fn expect(&self, pending: Pending) {
-        pending.downstream.asked();
+        pending.downstream.asked(pending.keys);
         self.state.borrow_mut().pending.push_back(pending);
     }
 
@@ -155,10 +161,25 @@ impl Upstream {
         }
     }
 
+    /// Takes back the last expectation, whose request memcached has refused in its answer to the one before.
+    pub(crate) fn expect_no_more(&self) {
+        if let Some(pending) = self.state.borrow_mut().pending.pop_back() {
+            pending.downstream.replied(pending.keys);
+        }
+    }
+
     /// Bytes that memcached has not taken yet.
     pub(crate) fn unsent(&self) -> usize {
         let state = self.state.borrow();
         state.out.len() - state.sent
+    }
+
+    /// Wakes this session when memcached has taken what it was sent.
+    pub(crate) fn wake_when_drained(&self, downstream: &Rc<Downstream>) {
+        let mut held_up = self.held_up.borrow_mut();
+        if !held_up.iter().any(|known| Rc::ptr_eq(known, downstream)) {
+            held_up.push(Rc::clone(downstream));
+        }
     }
 
     /// The session is over. What is still owed is awaited, for the outcome of its writes, then the connection ends.
@@ -175,9 +196,7 @@ impl Upstream {
     pub(crate) fn check_timeout(&self, now_us: u64) {
         let mut state = self.state.borrow_mut();
         let Some(front) = state.pending.front() else { return };
-        let patient = front.open
-            || !front.shape.has_deadline()
-            || self.owner.as_ref().is_some_and(|o| o.is_backed_up());
+        let patient = front.open || !front.shape.has_deadline() || self.paused.get();
         if patient {
             state.heard_us = now_us;
             return;

@@ -115,6 +115,15 @@ pub fn decode<'a>(input: &'a [u8], framing: &Framing) -> Decoded<'a> {
     Decoded::Request(request(&input[..=end], framing))
 }
 
+/// Reads a line of any length whose end is in `input`. For one beyond [`LINE_MAX`] that did arrive as a whole:
+/// memcached may take it, and may close.
+///
+/// Without a line end all of `input` is taken for the line.
+pub fn decode_line<'a>(input: &'a [u8], framing: &Framing) -> Request<'a> {
+    let end = memchr(b'\n', input).map_or(input.len(), |end| end + 1);
+    request(&input[..end], framing)
+}
+
 /// Whether an overlong line is a retrieval. memcached spares `get` and `gets`; `gat` and `gats` are spared here
 /// because they work there as long as the line arrives in one piece.
 fn may_be_long(window: &[u8]) -> bool {

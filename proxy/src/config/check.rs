@@ -64,6 +64,7 @@ fn complete(settings: Settings) -> Result<Config, Problem> {
             1,
             MAX_SESSIONS_MAX,
         )?,
+        session_buffer_bytes: settings.session_buffer_bytes.unwrap_or(SESSION_BUFFER_BYTES).0,
         upstream_timeout: period("upstream_timeout", settings.upstream_timeout, UPSTREAM_TIMEOUT)?,
         drain_timeout: settings.drain_timeout.map_or(DRAIN_TIMEOUT, |period| period.0),
         peer_timeout: period("peer_timeout", settings.peer_timeout, PEER_TIMEOUT)?,
@@ -283,6 +284,8 @@ const WORKERS_MAX: usize = 256;
 /// One connection carries more than one core of memcached can answer.
 const SHARED_CONNECTIONS: usize = 1;
 const SHARED_CONNECTIONS_MAX: usize = 64;
+/// Some hundred apps that stopped reading in the middle of a large answer.
+const SESSION_BUFFER_BYTES: Size = Size(256 << 20);
 /// A minute of a busy cache's writes, and little beside what a cache host has.
 const BACKLOG_BYTES: Size = Size(256 << 20);
 /// One large value of memcached's default limit fits.

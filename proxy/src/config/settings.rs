@@ -93,6 +93,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_sessions: Option<usize>,
 
+    /// Bound on answers that wait for apps that do not read them; beyond it such apps are cut off [default: 256MiB]
+    #[arg(long, env = "MEMCLOUD_SESSION_BUFFER_BYTES", value_name = "SIZE", help_heading = LIMITS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_buffer_bytes: Option<Size>,
+
     /// How long memcached may take to accept a connection or to answer [default: 5s]
     #[arg(long, env = "MEMCLOUD_UPSTREAM_TIMEOUT", value_name = "TIME", help_heading = LIMITS)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -189,6 +194,7 @@ impl Settings {
             upstream_connections: self.upstream_connections.or(below.upstream_connections),
             shared_connections: self.shared_connections.or(below.shared_connections),
             max_sessions: self.max_sessions.or(below.max_sessions),
+            session_buffer_bytes: self.session_buffer_bytes.or(below.session_buffer_bytes),
             upstream_timeout: self.upstream_timeout.or(below.upstream_timeout),
             drain_timeout: self.drain_timeout.or(below.drain_timeout),
             log_format: self.log_format.or(below.log_format),

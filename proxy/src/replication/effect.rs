@@ -118,7 +118,7 @@ impl Intent {
 /// The CAS in an `ME` line.
 pub(crate) fn cas_of_debug_line(line: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(line).ok()?;
-    text.split(' ').find_map(|word| word.strip_prefix("cas=")).and_then(|cas| cas.parse().ok())
+    text.split(' ').skip(2).find_map(|word| word.strip_prefix("cas=")).and_then(|cas| cas.parse().ok())
 }
 
 fn stored(payload: Option<Payload>, marks: Marks) -> Effect {

@@ -23,6 +23,9 @@ impl Session {
         if request.quiet.is_some() && matches!(request.command, Command::Quit) {
             return Err(Step::Over);
         }
+        if self.refusal.is_some() && self.downstream.in_flight() > 0 {
+            return Err(Step::Idle);
+        }
         if let Some(reason) = self.refusal.take() {
             return Ok(self.refuse_packet(&request, rest.len(), &reason));
         }
@@ -50,6 +53,7 @@ impl Session {
     fn refuse_packet(&mut self, request: &Request<'_>, have: usize, reason: &str) -> usize {
         drop(self.granted.take());
         let (opcode, opaque) = (request.header.opcode, request.header.opaque);
+        self.answered = true;
         self.downstream.deliver_with(|out| {
             binary::write_error(opcode, binary::status::OUT_OF_MEMORY, opaque, reason.as_bytes(), out);
         });

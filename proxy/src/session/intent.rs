@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use memcloud_protocol::memcache::binary;
 use memcloud_protocol::memcache::expiry::Expiry;
-use memcloud_protocol::memcache::text::{Command, Meta, MetaMode, MetaVerb, StoreVerb};
+use memcloud_protocol::memcache::text::{Command, Meta, MetaMode, MetaVerb, Reach, Request, StoreVerb};
 
 use crate::replication::Payload;
 use crate::replication::effect::Intent;
@@ -60,12 +60,11 @@ pub(super) fn of_binary(request: &binary::Request<'_>, value: &[u8], now_s: u64)
 }
 
 /// Key and intent of a text request whose value is too long to be in hand.
-pub(super) fn of_streamed_text(command: &Command<'_>) -> Option<(Vec<u8>, Intent)> {
-    match command {
-        Command::Store { key, .. } => Some((key.to_vec(), Intent::Change)),
-        Command::Meta(meta) if meta.verb == MetaVerb::Set => {
-            Some((meta.decoded_key().into_owned(), Intent::Change))
-        }
+pub(super) fn of_streamed_text(request: &Request<'_>) -> Option<(Vec<u8>, Intent)> {
+    match (&request.command, request.reach()) {
+        (Command::Store { key, .. }, _) => Some((key.to_vec(), Intent::Change)),
+        (Command::Meta(meta), _) => Some((meta.decoded_key().into_owned(), Intent::Change)),
+        (_, Reach::Key(key)) => Some((key.into_owned(), Intent::Odd)),
         _ => None,
     }
 }

@@ -9,6 +9,7 @@ impl Session {
             return Err(Step::Idle);
         }
         let text = (self.context.stats)();
+        self.answered = true;
         self.downstream.deliver(text.as_bytes());
         Ok(len)
     }

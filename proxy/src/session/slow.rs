@@ -3,13 +3,11 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use memcloud_protocol::memcache::{Dialect, binary, text};
 use tokio::io::ReadBuf;
-use tokio::task::spawn_local;
 
 use super::{HeldGate, Session};
 use crate::downstream::{Awaiting, End};
@@ -49,20 +47,27 @@ impl Session {
     }
 
     /// Waits for a gate, but not longer than for memcached itself.
-    pub(super) async fn wait_for_gate(&mut self, wait: Wait, lane: LaneId) {
-        match self.gate_in_time(wait, lane).await {
+    pub(super) async fn wait_for_gate(&mut self, wait: Wait, lane: LaneId, key: Option<Box<[u8]>>) {
+        match self.gate_in_time(wait, lane, key).await {
             Some(held) => self.granted = Some(held),
             None => self.refusal = Some("another write of this key has no answer yet".to_owned()),
         }
     }
 
-    async fn gate_in_time(&self, wait: Wait, lane: LaneId) -> Option<HeldGate> {
+    async fn gate_in_time(&self, wait: Wait, lane: LaneId, key: Option<Box<[u8]>>) -> Option<HeldGate> {
         self.context.counters.gate_wait();
         let limit = Duration::from_micros(self.context.settings.upstream_timeout_us);
         let shared = self.context.replication.clone()?;
-        let slot = tokio::time::timeout(limit, wait).await.ok()?;
+        let mut wait = std::pin::pin!(wait);
+        let granted = poll_fn(|cx| {
+            // Earlier answers go on meanwhile.
+            self.downstream.set_waker(cx.waker());
+            let _ = self.downstream.poll_flush(cx);
+            wait.as_mut().poll(cx)
+        });
+        let slot = tokio::time::timeout(limit, granted).await.ok()?;
         self.context.turn();
-        Some(HeldGate { gate: Some((slot, shared)), lane })
+        Some(HeldGate { gate: Some((slot, shared)), lane, key })
     }
 
     /// Sends a request that is too long to be held, as it comes. Its key's gate is not held meanwhile, or an app that
@@ -70,9 +75,8 @@ impl Session {
     pub(super) async fn stream_request(&mut self) {
         let Some(plan) = self.plan() else { return };
         let Ok(upstream) = self.upstream().map(Rc::clone) else { return };
-        let left = Rc::new(RefCell::new(None));
-        let write = plan.write.as_ref().map(|(_, intent)| {
-            Box::new(Write { hold: Hold::Afterwards(Rc::clone(&left)), intent: intent.clone(), effect: None })
+        let write = plan.write.map(|(key, intent)| {
+            Box::new(Write { hold: Hold::Afterwards(vec![key.into()]), intent, effect: None })
         });
         upstream.send(&[&plan.head]);
         upstream.expect(Pending { write, open: true, ..plan.pending });
@@ -80,13 +84,39 @@ impl Session {
         if self.pump(&upstream, plan.body).await {
             upstream.close_request();
             upstream.send(&[plan.behind]);
-            self.idle().await;
         }
-        if let (Some((key, _)), Some(replication)) = (plan.write, &self.context.replication) {
-            match left.borrow_mut().take() {
-                None | Some(Effect::None) => {}
-                Some(effect) => drop(spawn_local(Arc::clone(replication).mark(key.into(), effect))),
+    }
+
+    /// Sends a `watch`. If memcached takes it, the connection is a log from then on.
+    pub(super) async fn watch(&mut self) {
+        let Ok(upstream) = self.upstream().map(Rc::clone) else { return };
+        let Some(line) =
+            memchr::memchr(b'\n', &self.input).map(|end| self.input.drain(..=end).collect::<Vec<_>>())
+        else {
+            return;
+        };
+        let told = Rc::new(RefCell::new(None));
+        let mut asked = self.owed(Shape::Line, CommandName::Watch);
+        let hold = Hold::Told(Rc::clone(&told));
+        asked.write = Some(Box::new(Write { hold, intent: Intent::Flush, effect: None }));
+        upstream.request(&[&line], asked);
+        // Expected at once, because the log may begin in the same breath.
+        upstream.expect(Pending { open: true, ..self.owed(Shape::Raw, CommandName::Watch) });
+        let downstream = Rc::clone(&self.downstream);
+        poll_fn(|cx| {
+            downstream.set_waker(cx.waker());
+            downstream.set_awaiting(Awaiting::Room);
+            let _ = downstream.poll_flush(cx);
+            if told.borrow().is_some() || downstream.end().is_some() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
             }
+        })
+        .await;
+        match told.take() {
+            None | Some(Effect::None) => upstream.expect_no_more(),
+            Some(_) => self.pass_on(&upstream).await,
         }
     }
 
@@ -114,16 +144,16 @@ impl Session {
         self.idle().await;
         let Ok(upstream) = self.upstream().map(Rc::clone) else { return };
         upstream.expect(Pending { open: true, ..self.owed(Shape::Raw, CommandName::Other) });
+        self.pass_on(&upstream).await;
+    }
+
+    async fn pass_on(&mut self, upstream: &Rc<Upstream>) {
         loop {
             let input = std::mem::take(&mut self.input);
             upstream.send(&[&input]);
-            if !self.more(&upstream).await {
+            if !self.more(upstream).await {
                 break;
             }
-        }
-        // Unless it was memcached that closed, nobody is there to hear the rest.
-        if upstream.down_reason().is_none() {
-            self.downstream.abort();
         }
     }
 
@@ -140,6 +170,7 @@ impl Session {
         let text::Decoded::Request(request) = text::decode(&self.input, &capability.framing) else {
             return None;
         };
+        self.note_marks(&request);
         let odd = matches!(request.command, text::Command::Odd | text::Command::Admin);
         let mut pending =
             self.owed(if odd { Shape::UntilNoop } else { Shape::Line }, super::text::label(&request.command));
@@ -148,7 +179,7 @@ impl Session {
             used: request.line.len(),
             head: [request.loud().0, request.loud().1].concat(),
             body: request.body,
-            write: self.replicated(super::intent::of_streamed_text(&request.command)),
+            write: self.replicated(super::intent::of_streamed_text(&request)),
             behind: if odd { b"mn\r\n" } else { b"" },
             pending,
         })
@@ -196,6 +227,8 @@ impl Session {
     async fn more(&mut self, upstream: &Rc<Upstream>) -> bool {
         let going_on = poll_fn(|cx| self.poll_more(cx, upstream)).await;
         if !going_on {
+            // A request that was cut off is not answered any more; what stands before it is.
+            upstream.finish();
             self.downstream.finish();
         }
         going_on
@@ -214,6 +247,7 @@ impl Session {
         let mut scratch = context.scratch.borrow_mut();
         let mut buf = ReadBuf::new(&mut scratch);
         match self.downstream.poll_read(cx, &mut buf) {
+            Poll::Pending if self.downstream.is_draining() => Poll::Ready(false),
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(_)) => Poll::Ready(false),
             Poll::Ready(Ok(())) => {
@@ -234,6 +268,7 @@ impl Session {
             conversion: Conversion::None,
             label: Label(self.dialect.unwrap_or(Dialect::Text), command),
             write: None,
+            keys: 1,
             open: false,
             asked_us: self.context.now_us(),
         }
@@ -256,7 +291,6 @@ impl Session {
             .await;
             let _ = poll_fn(|cx| self.downstream.poll_shutdown(cx)).await;
         }
-        self.settle_odd();
         self.downstream.abort();
         if let Some(own) = &self.own {
             own.finish();
@@ -276,5 +310,5 @@ struct Plan {
     pending: Pending,
 }
 
-/// What memcached has not taken yet, before the app is read again.
+/// What memcached has not taken yet of a long request, before the app is read again.
 const UNSENT_MAX: usize = 256 * 1024;

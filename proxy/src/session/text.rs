@@ -8,21 +8,19 @@
 //! | long, odd, administrative, streaming | on the session's own connection |
 //! | `stats memcloud` | nowhere: answered here |
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use memcloud_protocol::memcache::expiry::Expiry;
 use memcloud_protocol::memcache::text::{
     self, ArithmeticVerb, Command, Decoded, GatVerb, GetVerb, Keys, Meta, MetaMode, MetaVerb, Reach, Request,
 };
-use tokio::task::spawn_local;
 
 use super::binary::store_label;
-use super::{OddWrite, Session, Step, WHOLE_REQUEST_MAX, intent};
+use super::{Session, Step, WHOLE_REQUEST_MAX, intent};
 use crate::metrics::CommandName;
+use crate::replication::Slot;
 use crate::replication::effect::Intent;
-use crate::replication::{Effect, Slot};
 use crate::upstream::{Conversion, Hold, Quiet, Shape, Upstream, Write};
 
 impl Session {
@@ -35,21 +33,25 @@ impl Session {
         }
         match text::decode(rest, &framing) {
             Decoded::Incomplete => Ok(0),
-            Decoded::LineTooLong => {
-                Err(if self.own.is_some() { Step::Raw } else { self.own_or_refuse(rest)? })
+            Decoded::LineTooLong if memchr::memchr(b'\n', rest).is_some() => {
+                self.text_request(rest, &text::decode_line(rest, &framing))
             }
-            Decoded::LongGet => {
-                Err(if self.own.is_some() { Step::LongLine } else { self.own_or_refuse(rest)? })
+            Decoded::LineTooLong => Err(self.own_or_over(Step::Raw)),
+            // Touching many keys, it has to be understood as a whole.
+            Decoded::LongGet if rest.trim_ascii_start().starts_with(b"gat") => {
+                if (rest.len() as u64) < WHOLE_REQUEST_MAX { Ok(0) } else { Err(Step::Over) }
             }
+            Decoded::LongGet => Err(self.own_or_over(Step::LongLine)),
             Decoded::Request(request) => self.text_request(rest, &request),
         }
     }
 
-    /// A connection of its own, unless that was just refused: then the line cannot be passed on at all.
-    fn own_or_refuse(&mut self, _rest: &[u8]) -> Result<Step, Step> {
-        match self.refusal.take() {
-            None => Ok(Step::Own),
-            Some(_) => Err(Step::Over),
+    /// This step on an own connection, which is got first. If that is refused the line cannot be passed on at all.
+    fn own_or_over(&mut self, step: Step) -> Step {
+        match (&self.own, self.refusal.take()) {
+            (Some(_), _) => step,
+            (None, None) => Step::Own,
+            (None, Some(_)) => Step::Over,
         }
     }
 
@@ -58,6 +60,10 @@ impl Session {
             Command::Quit => return Err(Step::Over),
             Command::Stats { args: b"memcloud" } => return self.stats_of_our_own(request.line.len()),
             _ => {}
+        }
+        if self.refusal.is_some() && self.downstream.in_flight() > 0 {
+            // An answer of our own has its place behind those that are owed.
+            return Err(Step::Idle);
         }
         if let Some(reason) = self.refusal.take() {
             return Ok(self.refuse(request, rest.len(), &reason));
@@ -103,6 +109,7 @@ impl Session {
 
     fn refuse_pipelined(&mut self, request: &Request<'_>) -> usize {
         self.pipelined = false;
+        self.answered = true;
         let what: &[u8] = if matches!(request.command, Command::Watch) { b"watch" } else { b"metadump" };
         self.downstream.deliver(b"ERROR cannot pipeline other commands before ");
         self.downstream.deliver(what);
@@ -118,6 +125,7 @@ impl Session {
         };
         alone
             || self.shared.is_none()
+            || matches!(request.command, Command::Get { keys, .. } if self.downstream.is_too_much(keys.count()))
             || request.body > WHOLE_REQUEST_MAX
             || self.downstream.saw_large_reply() && self.upstream().is_ok()
     }
@@ -125,6 +133,7 @@ impl Session {
     /// Answers in memcached's place; says how many bytes of the input that settles.
     fn refuse(&mut self, request: &Request<'_>, have: usize, reason: &str) -> usize {
         if request.quiet.is_none() || matches!(request.command, Command::Meta(_)) {
+            self.answered = true;
             self.downstream.deliver(b"SERVER_ERROR ");
             self.downstream.deliver(reason.as_bytes());
             self.downstream.deliver(b"\r\n");
@@ -170,7 +179,7 @@ impl Session {
                 self.send_line(upstream, request, body, Shape::Stats, None);
             }
             Command::Stats { .. } => self.send_line(upstream, request, body, Shape::Stats, None),
-            Command::Watch => return Err(Step::Raw),
+            Command::Watch => return Err(Step::Watch),
             Command::Dump => {
                 self.alone = true;
                 self.send_line(upstream, request, body, Shape::Dump, None);
@@ -193,7 +202,11 @@ impl Session {
                 pending.conversion = Conversion::Get { cas };
                 upstream.request(&[b"mg ", key, flags], pending);
             }
-            _ => self.send_line(upstream, request, b"", Shape::Values, None),
+            _ => {
+                let mut pending = self.owed(Shape::Values, label(&request.command));
+                pending.keys = u32::try_from(keys.count()).unwrap_or(u32::MAX);
+                upstream.request(&[request.line], pending);
+            }
         }
     }
 
@@ -260,9 +273,7 @@ impl Session {
         meta: &Meta<'_>,
         body: &[u8],
     ) -> Result<(), Step> {
-        if meta.has(b'I') {
-            self.context.note_stale_marks();
-        }
+        self.note_marks(request);
         if self.context.replication.is_none() {
             self.send_line(upstream, request, body, Shape::Line, None);
             return Ok(());
@@ -298,6 +309,7 @@ impl Session {
 
     /// A line whose answers cannot be counted: all up to that of the `mn` behind it are its own.
     fn send_odd(&mut self, upstream: &Rc<Upstream>, request: &Request<'_>, body: &[u8]) -> Result<(), Step> {
+        self.note_marks(request);
         let write = self.write_of_odd(upstream, request)?;
         if request.line.first() == Some(&FIRST_BYTE_OF_BINARY) {
             // As the first byte of a fresh connection it would make that a binary one.
@@ -308,8 +320,6 @@ impl Session {
         let mut pending = self.owed(Shape::UntilNoop, label(&request.command));
         pending.write = write;
         upstream.request(&[request.line, body, b"mn\r\n"], pending);
-        // What it did is looked at before anything else is sent.
-        self.alone = true;
         Ok(())
     }
 
@@ -324,27 +334,31 @@ impl Session {
         let keys: Vec<Box<[u8]>> = match request.reach() {
             Reach::Nothing => return Ok(None),
             Reach::Everything => {
-                let hold = self.gate_of_all(upstream)?.then_some(Hold::All);
+                let hold = self.gate_of_all(upstream)?.then(|| self.hold_of_odd_flush(request));
                 return Ok(hold.map(|hold| Box::new(Write { hold, intent: Intent::Flush, effect: None })));
             }
             Reach::Key(key) => vec![key.as_ref().into()],
             Reach::Keys(keys) => keys.map(Into::into).collect(),
         };
-        let effect = Rc::new(RefCell::new(None));
-        let hold = Hold::Afterwards(Rc::clone(&effect));
-        self.odd = Some(OddWrite { keys, effect });
-        Ok(Some(Box::new(Write { hold, intent: Intent::Odd, effect: None })))
+        Ok(Some(Box::new(Write { hold: Hold::Afterwards(keys), intent: Intent::Odd, effect: None })))
     }
 
-    /// Marks the keys of an odd request that has been answered, unless the answer was a plain refusal.
-    pub(super) fn settle_odd(&mut self) {
-        let Some(odd) = self.odd.take() else { return };
-        let Some(replication) = &self.context.replication else { return };
-        if matches!(*odd.effect.borrow(), Some(Effect::None)) {
-            return;
+    /// `flush_all` oddly written; memcached reads its delay all the same.
+    fn hold_of_odd_flush(&self, request: &Request<'_>) -> Hold {
+        let words = request.line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+        let delay = words.skip(1).find_map(|word| std::str::from_utf8(word).ok()?.parse::<i64>().ok());
+        match Expiry::from_exptime(delay.unwrap_or(0), self.context.wall_seconds()) {
+            Expiry::At(at_s) if delay > Some(0) => Hold::Scheduled(at_s * 1000),
+            _ => Hold::All,
         }
-        for key in odd.keys {
-            spawn_local(Arc::clone(replication).mark(key, Effect::Unknown));
+    }
+
+    /// Notices that stale marks come into use, however the line is written.
+    pub(super) fn note_marks(&self, request: &Request<'_>) {
+        let line = request.line.trim_ascii_start();
+        let marks = line.starts_with(b"ms ") || line.starts_with(b"md ");
+        if marks && line.windows(2).any(|pair| pair == b" I") {
+            self.context.note_stale_marks();
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::task::coop::unconstrained;
 use tokio::time::{sleep, timeout};
 
 use super::replies::Batch;
-use super::{Phase, Upstream, graveyard};
+use super::{Pending, Phase, State, Upstream, graveyard};
 use crate::backoff::Backoff;
 use crate::downstream::Downstream;
 use crate::metrics::UpstreamFault;
@@ -163,10 +163,8 @@ impl Upstream {
         self.remember(cx);
         let mut batch = Batch::default();
         let read = self.read(cx, stream, partial, &mut batch);
-        if let Some(replication) = &self.context.replication
-            && !batch.outcomes.is_empty()
-        {
-            replication.complete(batch.outcomes, self.context.wall_ms());
+        if let Some(replication) = &self.context.replication {
+            batch.report(replication, self.context.wall_ms());
         }
         for downstream in batch.touched {
             downstream.flush();
@@ -196,10 +194,7 @@ impl Upstream {
         batch: &mut Batch,
     ) -> Poll<Stop> {
         for _ in 0..READS_A_TURN {
-            if let Some(owner) = &self.owner
-                && owner.is_backed_up()
-            {
-                owner.wake_when_drained(cx.waker());
+            if self.must_pause(cx) {
                 return Poll::Pending;
             }
             let mut scratch = self.context.scratch.borrow_mut();
@@ -228,6 +223,19 @@ impl Upstream {
         Poll::Pending
     }
 
+    /// An app that does not read stops its own connection, unless a gate waits for the answers behind.
+    fn must_pause(&self, cx: &TaskContext<'_>) -> bool {
+        let Some(owner) = &self.owner else { return false };
+        let holds_a_gate =
+            |pending: &Pending| pending.write.as_ref().is_some_and(|write| write.holds_a_gate());
+        let pause = owner.is_backed_up() && !self.state.borrow().pending.iter().any(holds_a_gate);
+        self.paused.set(pause);
+        if pause {
+            owner.wake_when_drained(cx.waker());
+        }
+        pause
+    }
+
     fn write(&self, cx: &mut TaskContext<'_>, stream: &mut Stream) -> Option<Stop> {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
@@ -236,7 +244,10 @@ impl Upstream {
         }
         while state.sent < state.out.len() {
             match Pin::new(&mut *stream).poll_write(cx, &state.out[state.sent..]) {
-                Poll::Pending => return None,
+                Poll::Pending => {
+                    state.compact();
+                    return None;
+                }
                 Poll::Ready(Err(error)) => return Some(Stop::Broken(error.to_string())),
                 Poll::Ready(Ok(sent)) => state.sent += sent,
             }
@@ -247,6 +258,9 @@ impl Upstream {
             state.out.shrink_to(OUT_KEPT_BYTES);
             if let Some(owner) = &self.owner {
                 owner.upstream_drained();
+            }
+            for downstream in self.held_up.take() {
+                downstream.upstream_drained();
             }
         }
         let over = state.pending.front().is_none_or(|front| front.open);
@@ -274,7 +288,7 @@ impl Upstream {
             }
             if self.owner.is_some() || begun && position == 0 {
                 // Cut in the middle of an answer, or as the session's own server would be gone.
-                owed.downstream.replied();
+                owed.downstream.replied(owed.keys);
                 if self.owner.is_none() {
                     owed.downstream.abort();
                 }
@@ -283,8 +297,21 @@ impl Upstream {
                 owed.downstream.flush();
             }
         }
+        for downstream in self.held_up.take() {
+            downstream.upstream_drained();
+        }
         if let Some(replication) = &self.context.replication {
             graveyard::settle(writes, replication, stop, stream);
+        }
+    }
+}
+
+impl State {
+    /// Gives back the memory of what was sent, while the rest waits.
+    fn compact(&mut self) {
+        if self.sent >= OUT_KEPT_BYTES && self.sent >= self.out.len() / 2 {
+            self.out.drain(..self.sent);
+            self.sent = 0;
         }
     }
 }

@@ -29,13 +29,13 @@ pub(super) fn settle(writes: Vec<Write>, replication: &Arc<Shared>, stop: &Stop,
     });
 }
 
-fn unknown(writes: Vec<Write>, replication: &Shared) {
+fn unknown(writes: Vec<Write>, replication: &Arc<Shared>) {
     let mut batch = Batch::default();
     for mut write in writes {
         write.effect = Some(Effect::Unknown);
         write.end(&mut batch);
     }
-    replication.complete(batch.outcomes, wall_clock_ms());
+    batch.report(replication, wall_clock_ms());
 }
 
 /// Says that nothing more will be sent, and reads until memcached has understood.

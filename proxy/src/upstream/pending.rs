@@ -27,6 +27,8 @@ pub(crate) struct Pending {
     pub(crate) label: Label,
     /// The write that holds its key's gate.
     pub(crate) write: Option<Box<Write>>,
+    /// Keys it names.
+    pub(crate) keys: u32,
     /// The request is still being sent: its body comes as the app sends it.
     pub(crate) open: bool,
     /// When it was asked.
@@ -76,6 +78,13 @@ pub(crate) struct Write {
     pub(crate) effect: Option<Effect>,
 }
 
+impl Write {
+    /// Whether others wait until it is answered.
+    pub(crate) fn holds_a_gate(&self) -> bool {
+        matches!(self.hold, Hold::Key(_) | Hold::All | Hold::Scheduled(_))
+    }
+}
+
 /// Which gate a write holds.
 #[derive(Debug)]
 pub(crate) enum Hold {
@@ -83,8 +92,10 @@ pub(crate) enum Hold {
     Key(Slot),
     /// Everything's.
     All,
-    /// None: the session marks the key once the outcome, which is left here, is known.
-    Afterwards(Rc<RefCell<Option<Effect>>>),
+    /// None: these keys are marked as changed when the outcome is known.
+    Afterwards(Vec<Box<[u8]>>),
+    /// None, and nothing is replicated: the session wants to know.
+    Told(Rc<RefCell<Option<Effect>>>),
     /// Everything's, for `flush_all` with a delay, due at this time in milliseconds since 1970.
     Scheduled(u64),
 }

@@ -1,15 +1,18 @@
 //! Replies on their way from memcached to the sessions that asked, and what they tell replication.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use memcloud_protocol::memcache::{binary, reply as text};
+
+use tokio::task::spawn_local;
 
 use super::pending::Hold;
 use super::reply::Piece;
 use super::{Conversion, Pending, Quiet, Shape, State, Upstream, trim};
 use crate::downstream::Downstream;
 use crate::replication::effect::cas_of_debug_line;
-use crate::replication::{Effect, Outcome};
+use crate::replication::{Effect, Outcome, Shared};
 
 /// What a batch of replies leaves behind.
 #[derive(Default)]
@@ -18,6 +21,22 @@ pub(super) struct Batch {
     pub(super) touched: Vec<Rc<Downstream>>,
     /// Writes whose outcome is known now.
     pub(super) outcomes: Vec<Outcome>,
+    /// Keys that were changed by a write that held no gate.
+    pub(super) marks: Vec<(Vec<Box<[u8]>>, Effect)>,
+}
+
+impl Batch {
+    /// Tells replication.
+    pub(super) fn report(&mut self, replication: &Arc<Shared>, now_ms: u64) {
+        if !self.outcomes.is_empty() {
+            replication.complete(std::mem::take(&mut self.outcomes), now_ms);
+        }
+        for (keys, effect) in self.marks.drain(..) {
+            for key in keys {
+                spawn_local(Arc::clone(replication).mark(key, effect.clone()));
+            }
+        }
+    }
 }
 
 /// Bytes came that no reply explains.
@@ -76,7 +95,7 @@ impl Upstream {
         state.begun = false;
         state.swallow = false;
         let Some(done) = state.pending.pop_front() else { return };
-        done.downstream.replied();
+        done.downstream.replied(done.keys);
         let now = self.context.now_us();
         self.context.counters.duration_us(now.saturating_sub(done.asked_us), 1);
         self.context.counters.request(done.label.0, done.label.1);
@@ -92,7 +111,9 @@ impl super::Write {
         let effect = self.effect.unwrap_or(Effect::None);
         match self.hold {
             Hold::Key(slot) => batch.outcomes.push(Outcome::Key(slot, effect)),
-            Hold::Afterwards(left) => *left.borrow_mut() = Some(effect),
+            Hold::Afterwards(keys) if !matches!(effect, Effect::None) => batch.marks.push((keys, effect)),
+            Hold::Afterwards(_) => {}
+            Hold::Told(told) => *told.borrow_mut() = Some(effect),
             Hold::Scheduled(at_ms) if !matches!(effect, Effect::None) => {
                 batch.outcomes.push(Outcome::Scheduled(at_ms));
             }
@@ -184,7 +205,7 @@ impl Pending {
             self.downstream.deliver(reason.as_bytes());
             self.downstream.deliver(b"\r\n");
         }
-        self.downstream.replied();
+        self.downstream.replied(self.keys);
     }
 }
 

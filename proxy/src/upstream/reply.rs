@@ -103,7 +103,14 @@ impl Framer {
             },
             Shape::Stats => !is_listing(text),
             Shape::Dump => !(text == b"OK" || text.starts_with(b"key=") || text.starts_with(b"mg ")),
-            Shape::UntilNoop | Shape::Packet | Shape::Packets | Shape::Raw => text == b"MN",
+            Shape::UntilNoop => match data_after_va(text).or_else(|| value_len(text)) {
+                Some(data) => {
+                    self.expect_data(data + 2, false);
+                    false
+                }
+                None => text == b"MN",
+            },
+            Shape::Packet | Shape::Packets | Shape::Raw => true,
         };
         Piece::Head { len, last }
     }

@@ -37,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) scratch: RefCell<Box<[u8]>>,
     /// Spare output buffers, so that an idle session holds none.
     pub(crate) buffers: Buffers,
+    /// Bytes of answers that wait for apps to read them, of all sessions.
+    pub(crate) waiting: Cell<usize>,
     /// Who is connected.
     pub(crate) sessions: Sessions,
     /// What `stats memcloud` answers.
@@ -59,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) upstream_timeout_us: u64,
     /// Every session has a connection of its own.
     pub(crate) dedicated: bool,
+    /// Bound on answers that wait for apps that do not read, of one worker.
+    pub(crate) waiting_bytes_max: usize,
     /// Shared upstream connections of each worker.
     pub(crate) shared_connections: usize,
 }
@@ -77,6 +81,7 @@ impl Context {
             replication: parts.replication,
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             buffers: Buffers::default(),
+            waiting: Cell::new(0),
             sessions: Sessions::default(),
             stats: parts.stats,
             upstream_state: parts.upstream,
@@ -156,6 +161,11 @@ impl Context {
     pub(crate) fn set_wall_clock(&self) {
         let elapsed_ms = self.turn() / 1000;
         self.wall_offset_ms.set(crate::replication::wall_clock_ms().saturating_sub(elapsed_ms));
+    }
+
+    /// Whether apps that do not read hold more than they may together.
+    pub(crate) fn too_much_waits(&self) -> bool {
+        self.waiting.get() > self.settings.waiting_bytes_max
     }
 
     /// Puts a connection under the watch of [`Context::tick`].

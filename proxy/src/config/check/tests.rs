@@ -221,6 +221,7 @@ fn every_default_stands_in_the_help() {
         ("upstream", config.upstream.to_string()),
         ("admin", config.admin.to_string()),
         ("backlog_bytes", Size(config.backlog_bytes).to_string()),
+        ("session_buffer_bytes", Size(config.session_buffer_bytes).to_string()),
         ("peer_timeout", Period(config.peer_timeout).to_string()),
         ("max_clock_skew", Period(config.max_clock_skew).to_string()),
         ("shared_connections", config.shared_connections.to_string()),

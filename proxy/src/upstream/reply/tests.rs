@@ -65,7 +65,15 @@ fn listings_end_at_the_first_line_that_is_none() {
 
 #[test]
 fn an_odd_answer_ends_with_the_noop_behind_it() {
-    check(&[Shape::UntilNoop; 3], &[b"MN\r\n", b"ERROR\r\nMN\r\n", b"A\r\nB\r\nMN\r\n"]);
+    check(
+        &[Shape::UntilNoop; 4],
+        &[
+            b"MN\r\n",
+            b"ERROR\r\nMN\r\n",
+            b"A\r\nB\r\nMN\r\n",
+            b"VALUE k 0 8\r\na\r\nMN\r\nb\r\nEND\r\nVA 2\r\nMN\r\nMN\r\n",
+        ],
+    );
 }
 
 #[test]
