@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use harness::{Mesh, Net, PEER_TIMEOUT, eventually};
 use memcloud_proxy::link::{LinkState, LinkStopped};
-use memcloud_proxy::replication::{Effect, Expiry, Marks, Payload, PeerId};
+use memcloud_proxy::replication::{Begin, Effect, Expiry, Marks, Outcome, Payload, PeerId, next_lane};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -280,6 +280,26 @@ async fn a_flush_passes_and_what_comes_later_lives() {
     mesh.in_sync().await;
     let owed_flush = || mesh.sites[0].shared.lock().counters().flushes;
     eventually("the scheduled flush is repeated in order", || owed_flush() == 3).await;
+}
+
+#[tokio::test]
+async fn a_scheduled_flush_waits_for_the_writes_in_flight() {
+    let mut mesh = Mesh::new(PAIR).await;
+    mesh.in_sync().await;
+    let b = &mesh.sites[1];
+    let Begin::Granted(slot) = b.shared.begin(b"k", next_lane()) else { panic!("nobody holds it") };
+    let now_ms = memcloud_proxy::replication::wall_clock_ms();
+    assert!(mesh.sites[0].shared.lock().schedule_flush(now_ms + 100_000, now_ms));
+    mesh.sites[0].shared.poke_all();
+    let scheduled = || mesh.sites[1].shared.lock().status(PeerId(0), 0).counters.applied;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(scheduled(), 0, "memcached could keep another flush than the replica");
+    mesh.sites[1].shared.complete(vec![Outcome::Key(slot, Effect::None)], now_ms);
+    eventually("the gate is free", || scheduled() == 1).await;
+    mesh.in_sync().await;
+    // The gate of flushes is open again.
+    mesh.sites[1].set("k", "v").await;
+    mesh.sites[0].wait_for("k", Some("v")).await;
 }
 
 #[tokio::test]

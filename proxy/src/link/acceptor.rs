@@ -32,7 +32,7 @@ use super::local::{Duplex, Local};
 use super::message::{Decoded, Hello, LINE_MAX, LINK_VERSION, Malformed, Message, Refusal, decode};
 use super::state::LinkStopped;
 use crate::net::{Accepted, Listener};
-use crate::replication::{PeerId, Slot, Version, next_lane};
+use crate::replication::{Begin, PeerId, Slot, Version, next_lane, wall_clock_ms};
 
 /// Accepts links until the context says that it is over.
 pub(super) async fn listen(context: Arc<Context>, listener: Listener) {
@@ -203,7 +203,11 @@ impl Inbound<'_> {
     ) -> Result<(), LinkStopped> {
         let count = applier.count();
         if delay_s > 0 {
-            let scheduling = applier.schedule_flush(version, delay_s);
+            let at_ms = wall_clock_ms() + u64::from(delay_s) * 1000;
+            if let Begin::Waiting(wait) = self.context.shared.begin_flush() {
+                self.wait(wait, count, seat).await?;
+            }
+            let scheduling = applier.schedule_flush(version, at_ms);
             return patiently(scheduling, &mut self.writer, count).await.map_err(|_| LinkStopped::Upstream);
         }
         let mut granted = None;

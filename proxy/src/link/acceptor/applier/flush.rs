@@ -3,7 +3,7 @@
 use std::io;
 
 use super::Applier;
-use crate::replication::{Offer, Slot, Version, Wait, wall_clock_ms};
+use crate::replication::{Offer, Outcome, Slot, Version, Wait, wall_clock_ms};
 
 impl Applier {
     /// Offers a flush. A wait: await it and come again with the slot.
@@ -55,24 +55,30 @@ impl Applier {
         flushed.map(|_| ())
     }
 
-    /// A flush that is to come: memcached keeps the time.
+    /// A flush that is to come: memcached keeps the time. The caller holds all gates, so that the newest one known
+    /// here is also the one that memcached keeps; they are given back here.
     pub(in crate::link::acceptor) async fn schedule_flush(
         &mut self,
         version: Version,
-        delay_s: u32,
+        at_ms: u64,
     ) -> io::Result<()> {
         let now_ms = wall_clock_ms();
-        let at_ms = now_ms + u64::from(delay_s) * 1000;
         let newest = self.shared.lock().heard_scheduled_flush(self.from, version, at_ms, now_ms);
-        if newest {
-            self.flush_all(delay_s).await?;
-        }
-        self.count += 1;
-        Ok(())
+        let answered = if newest {
+            // A gate may have taken longer than the delay; 0 would be an ordinary flush.
+            let delay_s = at_ms.saturating_sub(now_ms).div_ceil(1000).max(1);
+            self.flush_all(delay_s).await.map(|_| ())
+        } else {
+            Ok(())
+        };
+        // Without an answer the schedule stays noted: its origin flushes once more when it is due.
+        self.shared.complete(vec![Outcome::Flush(false)], wall_clock_ms());
+        self.count += u64::from(answered.is_ok());
+        answered
     }
 
     /// False: memcached does not flush (started with `-F`).
-    async fn flush_all(&mut self, delay_s: u32) -> io::Result<bool> {
+    async fn flush_all(&mut self, delay_s: u64) -> io::Result<bool> {
         self.local.write(format!("flush_all {delay_s}\r\n").as_bytes()).await?;
         let flushed = self.local.line().await?.as_ref() == b"OK";
         self.refused += u64::from(!flushed);
