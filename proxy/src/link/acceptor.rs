@@ -9,7 +9,8 @@
 //! if both sides first waited to know the other, neither ever would.
 //!
 //! While a batch waits, for memcached or for a gate, the last ack is repeated each second: the dialer can tell a
-//! slow memcached from a dead proxy. A link that is told to leave finishes its batch first.
+//! slow memcached from a dead proxy. A link that is told to leave finishes its batch first. A memcached from which
+//! not a byte comes for `--upstream-timeout` ends the link.
 
 use std::future::Future;
 use std::pin::pin;
@@ -133,7 +134,7 @@ impl Inbound<'_> {
             peer,
             sites,
             next_lane(),
-            context.config.upstream.clone(),
+            (context.config.upstream.clone(), context.config.upstream_timeout),
             local,
         );
         Ok((applier, seat, run))

@@ -1,5 +1,7 @@
-//! What the link says to the local memcached: meta commands, each with exactly one answer.
+//! What the link says to the local memcached: meta commands, each with exactly one answer; and packets, for the few
+//! keys that no text can name.
 
+use memcloud_protocol::memcache::binary::{Header, MAGIC_REQUEST, Opcode};
 use memcloud_protocol::memcache::key::{self, TextForm};
 
 use super::message::number;
@@ -90,4 +92,23 @@ pub(super) fn read_marked(out: &mut Vec<u8>, key: &[u8]) {
     end(out, false);
     keyed(out, b"gets ", key);
     end(out, false);
+}
+
+/// A loud packet. Answer: one packet.
+pub(super) fn packet(out: &mut Vec<u8>, opcode: Opcode, extras: &[u8], key: &[u8], value: &[u8]) {
+    let header = Header {
+        magic: MAGIC_REQUEST,
+        opcode: opcode.to_byte(),
+        key_len: key.len() as u16,
+        extras_len: extras.len() as u8,
+        data_type: 0,
+        status_or_vbucket: 0,
+        body_len: (extras.len() + key.len() + value.len()) as u32,
+        opaque: 0,
+        cas: 0,
+    };
+    header.write(out);
+    out.extend_from_slice(extras);
+    out.extend_from_slice(key);
+    out.extend_from_slice(value);
 }

@@ -22,7 +22,10 @@ pub(super) async fn run(context: Arc<Context>) {
         }
         let due = context.shared.lock().due_flush(wall_clock_ms());
         if due {
-            flush(&context).await;
+            tokio::select! {
+                () = flush(&context) => {}
+                () = context.over.cancelled() => return,
+            }
         }
     }
 }
@@ -52,6 +55,8 @@ async fn flush(context: &Context) {
             }
         }
         Err(error) => {
+            // It may still be carried out until memcached has closed the connection: after writes of then.
+            local.leave().await;
             context.shared.with(|replica, woken| replica.flush_unknown(wall_clock_ms(), woken));
             warn!(%error, "the upstream broke in a scheduled flush");
         }

@@ -1,15 +1,19 @@
-//! The link's own connection to the local memcached: lines out, lines in, in order.
+//! The link's own connection to the local memcached: lines or packets out, answers in, in order.
 //!
-//! It knows nothing of peers. Whoever uses it counts what it asked, and reads as many answers.
+//! It knows nothing of peers. Whoever uses it counts what it asked, and reads as many answers. Every wait ends:
+//! when not a byte has passed for as long as memcached's patience is, the connection is of no use any more. What was
+//! sent on it may still be carried out, until memcached has closed it too: [`Local::leave`] waits for that.
 
 use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
+use memcloud_protocol::memcache::binary::{HEADER, Header, MAGIC_RESPONSE, Opcode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::commands;
 use crate::config::Address;
 
 /// Any stream that bytes go both ways on: TCP, a unix socket, TLS over one of them.
@@ -25,21 +29,57 @@ pub(super) async fn connect(addr: &Address) -> io::Result<Box<dyn Duplex>> {
 pub(super) struct Local {
     stream: Box<dyn Duplex>,
     input: BytesMut,
+    /// How long not a byte may pass while something is waited for.
+    patience: Duration,
 }
 
 impl Local {
     /// Connects and has memcached say so: a server with too many connections accepts, and then closes.
     pub(super) async fn connect(addr: &Address, patience: Duration) -> io::Result<Self> {
         let connect = async {
-            let mut local = Self { stream: connect(addr).await?, input: BytesMut::new() };
+            let mut local = Self::over(connect(addr).await?, patience);
             local.write(b"mn\r\n").await?;
             if local.line().await?.as_ref() == b"MN" { Ok(local) } else { Err(out_of_step()) }
         };
         timeout(patience, connect).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+    /// Connects for the binary protocol. A connection speaks one of the two for all its life.
+    pub(super) async fn connect_binary(addr: &Address, patience: Duration) -> io::Result<Self> {
+        let connect = async {
+            let mut local = Self::over(connect(addr).await?, patience);
+            let mut noop = Vec::new();
+            commands::packet(&mut noop, Opcode::Noop, &[], b"", b"");
+            local.write(&noop).await?;
+            local.packet().await.map(|_| local)
+        };
+        timeout(patience, connect).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    /// A connection that somebody else has made.
+    pub(super) fn over(stream: Box<dyn Duplex>, patience: Duration) -> Self {
+        Self { stream, input: BytesMut::new(), patience }
+    }
+
+    pub(super) async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match timeout(self.patience, self.stream.write(bytes)).await.map_err(|_| silent())?? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => bytes = &bytes[written..],
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the connection up: says that nothing more will come, and resolves when memcached has understood.
+    /// Only then can it no longer carry out what was sent.
+    pub(super) fn leave(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        async move {
+            let _ = stream.shutdown().await;
+            let mut ignored = vec![0; 4096];
+            while matches!(stream.read(&mut ignored).await, Ok(read) if read > 0) {}
+        }
     }
 
     /// The next line, without its end.
@@ -70,13 +110,32 @@ impl Local {
         Ok(block)
     }
 
+    /// The next packet: its header and what is behind it.
+    pub(super) async fn packet(&mut self) -> io::Result<(Header, Bytes)> {
+        while self.input.len() < HEADER {
+            self.fill(READ_BYTES).await?;
+        }
+        let header = Header::read(&self.input).filter(|header| header.magic == MAGIC_RESPONSE);
+        let header = header.ok_or_else(out_of_step)?;
+        self.input.advance(HEADER);
+        let len = header.body_len as usize;
+        while self.input.len() < len {
+            self.fill((len - self.input.len()).clamp(READ_BYTES, RESERVE_BYTES_MAX)).await?;
+        }
+        Ok((header, self.input.split_to(len).freeze()))
+    }
+
     async fn fill(&mut self, room: usize) -> io::Result<()> {
         self.input.reserve(room);
-        match self.stream.read_buf(&mut self.input).await? {
+        match timeout(self.patience, self.stream.read_buf(&mut self.input)).await.map_err(|_| silent())?? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
         }
     }
+}
+
+fn silent() -> io::Error {
+    io::ErrorKind::TimedOut.into()
 }
 
 /// memcached said something that is no answer to what it was asked.

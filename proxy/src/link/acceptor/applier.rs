@@ -8,15 +8,19 @@
 //! ```
 //!
 //! Within a batch everything keeps the order of the link, because one lane carries it. Before it waits for a gate
-//! the batch is settled, so whoever holds that gate never waits for us. Answers are always read to the end: a
-//! command whose answer nobody awaits could reach memcached after a newer write and win over it. So gates
-//! are given up only when memcached itself has closed the connection.
+//! the batch is settled, so whoever holds that gate never waits for us. A command without an answer could be
+//! carried out after a newer write and win over it. So when memcached is silent for too long, or says what nobody
+//! understands, the link ends, but the gates of what was sent are given back only when memcached has closed
+//! the connection too.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 mod carried;
 mod flush;
+#[cfg(test)]
+mod tests;
 
 use self::carried::{Verb, answered, deleted, encode, key_and_tag};
 use super::super::commands;
@@ -34,8 +38,10 @@ pub(super) struct Applier {
     /// The peer's name and ours: whose mutations may come.
     sites: [(String, Origin); 2],
     lane: LaneId,
-    upstream: Address,
+    upstream: (Address, Duration),
     local: Local,
+    /// For keys that no text can name; made when the first one comes.
+    packets: Option<Local>,
     out: Vec<u8>,
     pending: Vec<Pending>,
     /// Mutations settled since hello.
@@ -86,12 +92,12 @@ impl Applier {
         from: PeerId,
         sites: [&str; 2],
         lane: LaneId,
-        upstream: Address,
+        upstream: (Address, Duration),
         local: Local,
     ) -> Self {
         let sites = sites.map(|site| (site.to_owned(), Origin::of(site)));
         let (out, pending) = (Vec::new(), Vec::new());
-        Self { shared, from, sites, lane, upstream, local, out, pending, count: 0, refused: 0 }
+        Self { shared, from, sites, lane, upstream, local, packets: None, out, pending, count: 0, refused: 0 }
     }
 
     /// Mutations settled since hello: what an ack says.
@@ -195,7 +201,10 @@ impl Applier {
         }
         match carried_out {
             Ok(()) => self.conclude(),
-            Err(_) => self.abandon(),
+            Err(_) => {
+                let slots = self.take_slots();
+                self.bury(slots);
+            }
         }
         carried_out
     }
@@ -206,7 +215,11 @@ impl Applier {
         for pending in &mut self.pending {
             let Pending::Apply(apply) = pending else { continue };
             let stored = if apply.packet {
-                packet::apply(&self.upstream, &input[apply.at..], apply.doubtful).await?
+                let local = match self.packets.take() {
+                    Some(local) => local,
+                    None => Local::connect_binary(&self.upstream.0, self.upstream.1).await?,
+                };
+                packet::apply(self.packets.insert(local), &input[apply.at..], apply.doubtful).await?
             } else {
                 answered(&mut self.local, apply.verb, apply.answers).await?
             };
@@ -271,15 +284,28 @@ impl Applier {
         }
     }
 
-    /// Gives up the gates of a batch that was not, or not wholly, carried out; the peer will send it again.
+    /// Gives back the gates of a batch of which nothing was sent; the peer will send it again.
     pub(super) fn abandon(&mut self) {
-        let (from, pending) = (self.from, &mut self.pending);
-        self.shared.with(|replica, woken| {
-            for pending in pending.drain(..) {
-                if let Pending::Apply(apply) = pending {
-                    replica.abandon(apply.slot, from, woken);
-                }
+        let slots = self.take_slots();
+        give_back(&self.shared, self.from, &slots);
+    }
+
+    fn take_slots(&mut self) -> Vec<Slot> {
+        let slot = |pending| if let Pending::Apply(apply) = pending { Some(apply.slot) } else { None };
+        self.pending.drain(..).filter_map(slot).collect()
+    }
+
+    /// Leaves memcached, and gives back these gates when it can no longer carry out what it was sent under them.
+    /// The link need not wait for that: what the peer sends again waits at the gates.
+    fn bury(&mut self, slots: Vec<Slot>) {
+        let (lines, packets) = (self.local.leave(), self.packets.as_mut().map(Local::leave));
+        let (shared, from) = (Arc::clone(&self.shared), self.from);
+        tokio::spawn(async move {
+            lines.await;
+            if let Some(packets) = packets {
+                packets.await;
             }
+            give_back(&shared, from, &slots);
         });
     }
 
@@ -287,6 +313,10 @@ impl Applier {
         let known = self.sites.iter().find(|(site, _)| site == tag.site);
         known.map(|(_, origin)| Version::new(tag.time, *origin)).ok_or(LinkStopped::ForeignOrigin)
     }
+}
+
+fn give_back(shared: &Shared, from: PeerId, slots: &[Slot]) {
+    shared.with(|replica, woken| slots.iter().for_each(|slot| replica.abandon(*slot, from, woken)));
 }
 
 /// Bounds of a batch: one write to memcached, whose answers (a few bytes each) fit into any socket's buffer, so

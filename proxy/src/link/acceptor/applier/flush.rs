@@ -38,12 +38,18 @@ impl Applier {
                 return Ok(());
             }
         };
-        let flushed = self.flush_all(0).await;
+        let flushed = match self.flush_all(0).await {
+            Ok(flushed) => flushed,
+            Err(error) => {
+                self.bury(vec![slot]);
+                return Err(error);
+            }
+        };
         let now_ms = wall_clock_ms();
-        let owed = self.shared.with(|replica, woken| match flushed {
-            Ok(true) if doubtful => replica.complete_flush(true, now_ms, woken),
-            Ok(true) => replica.applied_flush(self.from, version, now_ms, woken),
-            Ok(false) | Err(_) => {
+        let owed = self.shared.with(|replica, woken| match (flushed, doubtful) {
+            (true, true) => replica.complete_flush(true, now_ms, woken),
+            (true, false) => replica.applied_flush(self.from, version, now_ms, woken),
+            (false, _) => {
                 replica.abandon(slot, self.from, woken);
                 false
             }
@@ -51,8 +57,8 @@ impl Applier {
         if owed {
             self.shared.poke_all();
         }
-        self.count += u64::from(flushed.is_ok());
-        flushed.map(|_| ())
+        self.count += 1;
+        Ok(())
     }
 
     /// A flush that is to come: memcached keeps the time. The caller holds all gates, so that the newest one known
@@ -71,10 +77,14 @@ impl Applier {
         } else {
             Ok(())
         };
-        // Without an answer the schedule stays noted: its origin flushes once more when it is due.
+        if answered.is_err() {
+            // The schedule stays noted: its origin flushes once more when it is due.
+            self.bury(vec![Slot::FLUSH]);
+            return answered;
+        }
         self.shared.complete(vec![Outcome::Flush(false)], wall_clock_ms());
-        self.count += u64::from(answered.is_ok());
-        answered
+        self.count += 1;
+        Ok(())
     }
 
     /// False: memcached does not flush (started with `-F`).

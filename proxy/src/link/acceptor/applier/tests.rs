@@ -1,0 +1,82 @@
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::timeout;
+
+use super::*;
+use crate::replication::{Begin, Bounds};
+
+const PATIENCE: Duration = Duration::from_millis(100);
+const INPUT: &[u8] = b"md k Pmc1/b/1\r\nmd l Pmc1/b/2\r\n";
+
+/// An applier of site a with a memcached that the test plays.
+fn applier() -> (Applier, Arc<Shared>, DuplexStream) {
+    let shared = Shared::new("a", 1, Bounds::default());
+    let (near, far) = tokio::io::duplex(4096);
+    let upstream = (Address::Tcp("127.0.0.1:1".to_owned()), PATIENCE);
+    let local = Local::over(Box::new(near), PATIENCE);
+    let applier = Applier::new(Arc::clone(&shared), PeerId(0), ["b", "a"], 1, upstream, local);
+    (applier, shared, far)
+}
+
+fn abandoned(shared: &Shared) -> u64 {
+    shared.lock().status(PeerId(0), 0).counters.abandoned
+}
+
+/// The gate of `k` is ours only once memcached has closed the connection.
+async fn held_until_closed(shared: &Arc<Shared>, mut memcached: DuplexStream, begin: Begin) {
+    let Begin::Waiting(wait) = begin else { panic!("memcached may still carry out what it was sent") };
+    let mut heard = Vec::new();
+    let told = timeout(PATIENCE * 10, memcached.read_to_end(&mut heard)).await;
+    told.expect("memcached is told that nothing more comes").unwrap();
+    assert_eq!(abandoned(shared), 0);
+    drop(memcached);
+    timeout(PATIENCE * 10, wait).await.expect("the gate is given back");
+    assert!(abandoned(shared) > 0);
+}
+
+#[tokio::test]
+async fn an_answer_out_of_step_keeps_the_gates_until_memcached_has_closed() {
+    let (mut applier, shared, mut memcached) = applier();
+    assert_eq!(applier.fill(INPUT, None).unwrap().0, INPUT.len());
+    memcached.write_all(b"HD\r\nWHAT\r\n").await.unwrap();
+    assert_eq!(applier.settle(INPUT).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    applier.abandon();
+    held_until_closed(&shared, memcached, shared.begin(b"k", 2)).await;
+    assert_eq!(applier.count(), 0, "the peer sends all of it again");
+}
+
+#[tokio::test]
+async fn silence_ends_the_wait_and_not_the_gates() {
+    let (mut applier, shared, memcached) = applier();
+    assert_eq!(applier.fill(INPUT, None).unwrap().0, INPUT.len());
+    let settled = timeout(PATIENCE * 10, applier.settle(INPUT)).await.expect("nobody waits for ever");
+    assert_eq!(settled.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    held_until_closed(&shared, memcached, shared.begin(b"k", 2)).await;
+}
+
+#[tokio::test]
+async fn a_flush_without_an_answer_keeps_all_gates() {
+    let version = Version::new(7, Origin::of("b"));
+    for delayed in [false, true] {
+        let (mut applier, shared, memcached) = applier();
+        let carried_out = if delayed {
+            assert!(matches!(shared.begin_flush(), Begin::Granted(_)));
+            applier.schedule_flush(version, wall_clock_ms() + 9000).await
+        } else {
+            let offer = applier.offer_flush(version, None).unwrap();
+            applier.flush(version, offer).await
+        };
+        assert_eq!(carried_out.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        held_until_closed(&shared, memcached, shared.begin(b"k", 2)).await;
+        assert_eq!(applier.count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_sent_is_given_back_at_once() {
+    let (mut applier, shared, memcached) = applier();
+    let (used, _) = applier.fill(b"md k Pmc1/b/1\r\n", None).unwrap();
+    assert!(used > 0 && applier.fill(b"nonsense\r\n", None).is_err());
+    applier.abandon();
+    assert!(matches!(shared.begin(b"k", 2), Begin::Granted(_)));
+    drop(memcached);
+}
