@@ -135,7 +135,22 @@ async fn keys_that_no_text_can_name_arrive() {
     eventually("everything is acknowledged", || a.shared.lock().in_sync()).await;
     let found = b.packet(0x00, &key).await;
     assert!(found.ends_with(b"\0\0\0\x03hi"), "{found:?}");
-    // What is not in hand cannot be read with its expiry: a miss on the other side.
+    // What is not in hand is read, with its expiry.
+    for (exptime, expiry) in [(100_u32, 100), (0, -1)] {
+        let extras = [[0, 0, 0, 4], exptime.to_be_bytes()].concat();
+        a.packet_with(0x01, &extras, &key, b"val").await;
+        a.packet_with(0x0e, &[], &key, b"ue").await;
+        a.write(&key, b"version\r\n", Effect::Unknown).await;
+        eventually("everything is acknowledged", || a.shared.lock().in_sync()).await;
+        assert!(b.packet(0x00, &key).await.ends_with(b"\0\0\0\x04value"));
+        let now_s = memcloud_proxy::replication::wall_clock_ms() as i64 / 1000;
+        let listed = b.list("lru_crawler metadump all\r\n").await;
+        let exp = listed.split(' ').find_map(|word| word.strip_prefix("exp=")).unwrap();
+        let exp: i64 = exp.parse().unwrap();
+        assert!(exp == expiry || (exp - now_s - expiry).abs() <= 2, "{listed}");
+    }
+    // One that is gone is a deletion.
+    a.packet(0x04, &key).await;
     a.write(&key, b"version\r\n", Effect::Unknown).await;
     eventually("everything is acknowledged", || a.shared.lock().in_sync()).await;
     assert!(b.packet(0x00, &key).await.ends_with(b"Not found"));

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
+mod raw;
 mod reader;
 mod sender;
 

@@ -253,6 +253,15 @@ impl Site {
         self.app.ask(command.as_bytes()).await
     }
 
+    /// A command whose answer is lines up to `END`.
+    pub(crate) async fn list(&mut self, command: &str) -> String {
+        let mut lines = self.app.ask(command.as_bytes()).await;
+        while !lines.ends_with("END") {
+            lines = lines + "\n" + &self.app.line().await;
+        }
+        lines
+    }
+
     /// `get`: flags and value.
     pub(crate) async fn get(&mut self, key: &str) -> Option<(u32, String)> {
         self.app.get(key).await
@@ -260,12 +269,24 @@ impl Site {
 
     /// One request of the binary protocol, and the body of its answer.
     pub(crate) async fn packet(&mut self, opcode: u8, key: &[u8]) -> Vec<u8> {
+        self.packet_with(opcode, &[], key, b"").await
+    }
+
+    pub(crate) async fn packet_with(
+        &mut self,
+        opcode: u8,
+        extras: &[u8],
+        key: &[u8],
+        value: &[u8],
+    ) -> Vec<u8> {
         let mut stream = UnixStream::connect(&self.socket).await.unwrap();
         let mut request = vec![0; 24];
         (request[0], request[1]) = (0x80, opcode);
         request[2..4].copy_from_slice(&(key.len() as u16).to_be_bytes());
-        request[8..12].copy_from_slice(&(key.len() as u32).to_be_bytes());
-        request.extend_from_slice(key);
+        request[4] = extras.len() as u8;
+        let body = [extras, key, value].concat();
+        request[8..12].copy_from_slice(&(body.len() as u32).to_be_bytes());
+        request.extend_from_slice(&body);
         stream.write_all(&request).await.unwrap();
         let mut header = [0; 24];
         stream.read_exact(&mut header).await.unwrap();

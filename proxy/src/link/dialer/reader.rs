@@ -218,7 +218,7 @@ fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&byte| byte == b' ').filter(|word| !word.is_empty())
 }
 
-fn field<N: std::str::FromStr>(line: &[u8], name: &[u8]) -> Option<N> {
+pub(super) fn field<N: std::str::FromStr>(line: &[u8], name: &[u8]) -> Option<N> {
     words(line).find_map(|word| word.strip_prefix(name)).and_then(parsed)
 }
 

@@ -15,6 +15,7 @@ use super::super::Context;
 use super::super::commands::is_speakable;
 use super::super::message::{Item, Message, Tag};
 use super::super::state::LinkStopped;
+use super::raw;
 use super::reader::{Found, Reader};
 use crate::replication::{Effect, Marks, Owed, PeerId, Version, wall_clock_ms};
 
@@ -79,7 +80,10 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
     }
 
     async fn send(&mut self, slice: &[Owed]) -> Result<(), LinkStopped> {
-        self.reader.ask(slice.iter().filter_map(unread)).await.map_err(|_| LinkStopped::Upstream)?;
+        let raw: Vec<_> = slice.iter().filter_map(unread).filter(is_raw).map(|(key, _)| key).collect();
+        let mut raw = raw::read(&self.context.config, &raw).await.map_err(|_| LinkStopped::Upstream)?;
+        let unread_by_text = slice.iter().filter_map(unread).filter(|item| !is_raw(item));
+        self.reader.ask(unread_by_text).await.map_err(|_| LinkStopped::Upstream)?;
         for owed in slice {
             match owed {
                 Owed::Flush { version, delay_ms } => {
@@ -100,6 +104,7 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
                 }
                 Owed::Key { key, version, .. } => {
                     let found = match unread(owed) {
+                        Some(item) if is_raw(&item) => Ok(raw.remove(item.0)),
                         Some((key, marks)) => self.reader.answer(key, marks).await,
                         None => Ok(None),
                     };
@@ -167,16 +172,18 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
     }
 }
 
-/// Key and marks of an item that has to be read before it is sent. One whose key text cannot name is not: it
-/// goes as a deletion.
+/// Key and marks of an item that has to be read before it is sent.
 fn unread(owed: &Owed) -> Option<(&[u8], Marks)> {
     match owed {
-        Owed::Key { key, effect: Effect::Item { payload: None, marks }, .. } if is_speakable(key) => {
-            Some((key, *marks))
-        }
-        Owed::Key { key, effect: Effect::Unknown, .. } if is_speakable(key) => Some((key, Marks::default())),
+        Owed::Key { key, effect: Effect::Item { payload: None, marks }, .. } => Some((key, *marks)),
+        Owed::Key { key, effect: Effect::Unknown, .. } => Some((key, Marks::default())),
         _ => None,
     }
+}
+
+/// No text command can name it.
+fn is_raw((key, _): &(&[u8], Marks)) -> bool {
+    !is_speakable(key)
 }
 
 const BATCH_MUTATIONS_MAX: usize = 512;
