@@ -40,7 +40,8 @@
 //!   id (`PeerStatus::restarts`).
 //! * A mutation that was void here because a third site replaced it is lost with that site, if it dies before it
 //!   has sent its own.
-//! * A mutation refused because of its clock (`skewed`) is not repaired by itself.
+//! * A mutation refused because of its clock is not repaired by itself: its origin is told (`PeerStatus::skewed`), and
+//!   not in sync until a flush that the peer accepts.
 
 mod clock;
 pub(crate) mod effect;
@@ -56,6 +57,8 @@ mod sending;
 mod shared;
 mod status;
 mod table;
+#[cfg(test)]
+mod tests;
 mod version;
 
 pub use clock::{Clock, TooFarAhead};

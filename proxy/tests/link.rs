@@ -298,6 +298,33 @@ async fn a_flush_passes_and_what_comes_later_lives() {
 }
 
 #[tokio::test]
+async fn a_site_whose_clock_is_ahead_hears_that_it_is_refused() {
+    let mut mesh = Mesh::new(PAIR).await;
+    mesh.in_sync().await;
+    let [a, b] = &mut mesh.sites[..] else { unreachable!() };
+    a.set("before", "x").await;
+    let ahead_ms = memcloud_proxy::replication::wall_clock_ms() + 3_600_000;
+    let Begin::Granted(slot) = a.shared.begin(b"k", next_lane()) else { panic!("nobody holds it") };
+    a.shared.complete(vec![Outcome::Key(slot, Effect::Removed)], ahead_ms);
+    a.set("behind-it", "x").await;
+    eventually("all is acknowledged", || a.shared.lock().status(PeerId(0), 0).counters.acked == 3).await;
+    b.wait_for("before", Some("x")).await;
+    // The clock never goes back, so what comes later is refused too.
+    assert_eq!(b.get("behind-it").await, None);
+    let status = a.shared.lock().status(PeerId(0), 0);
+    assert_eq!(status.skewed.map(|skewed| skewed.mutations), Some(2));
+    assert!(!a.shared.lock().in_sync());
+    a.flush().await;
+    let refused = || a.shared.lock().status(PeerId(0), 0).counters.refused;
+    eventually("a flush is refused alike", || refused() == 3).await;
+    assert!(!a.shared.lock().in_sync());
+    let now_ms = memcloud_proxy::replication::wall_clock_ms();
+    a.shared.lock().schedule_flush(now_ms + 100_000, now_ms);
+    a.shared.poke_all();
+    eventually("and so is a delayed one", || refused() == 4).await;
+}
+
+#[tokio::test]
 async fn a_scheduled_flush_waits_for_the_writes_in_flight() {
     let mut mesh = Mesh::new(PAIR).await;
     mesh.in_sync().await;

@@ -30,7 +30,7 @@ use self::applier::{Applier, Pause};
 use super::Context;
 use super::directory::{NAMING_GRACE, Seat};
 use super::local::{Duplex, Local};
-use super::message::{Decoded, Hello, LINE_MAX, LINK_VERSION, Malformed, Message, Refusal, decode};
+use super::message::{Ack, Decoded, Hello, LINE_MAX, LINK_VERSION, Malformed, Message, Refusal, decode};
 use super::state::LinkStopped;
 use crate::net::{Accepted, Listener};
 use crate::replication::{Begin, PeerId, Slot, Version, next_lane, wall_clock_ms};
@@ -127,7 +127,7 @@ impl Inbound<'_> {
         let peer = context.directory.identify(&site, NAMING_GRACE).await.map_err(refuse)?;
         let seat = context.directory.take_seat(peer, context.config.peer_timeout).await.map_err(refuse)?;
         *known = Some(peer);
-        self.say(&Message::Ack { count: 0 }).await?;
+        self.say(&Message::Ack(Ack::default())).await?;
         let sites = [site.as_str(), context.identity.site.as_str()];
         let applier = Applier::new(
             Arc::clone(&context.shared),
@@ -174,21 +174,21 @@ impl Inbound<'_> {
         let mut granted = None;
         loop {
             let (used, pause) = applier.fill(&self.input, granted.take())?;
-            let count = applier.count();
+            let acked = applier.acked();
             let settling = applier.settle(&self.input);
-            patiently(settling, &mut self.writer, count).await.map_err(|_| LinkStopped::Upstream)?;
+            patiently(settling, &mut self.writer, acked).await.map_err(|_| LinkStopped::Upstream)?;
             self.input.advance(used);
             self.note_refused(applier, peer);
             if used > 0 {
-                self.say(&Message::Ack { count: applier.count() }).await?;
+                self.say(&Message::Ack(applier.acked())).await?;
             }
             match pause {
                 Pause::Full => {}
-                Pause::Gate(wait) => granted = Some(self.wait(wait, applier.count(), seat).await?),
+                Pause::Gate(wait) => granted = Some(self.wait(wait, applier.acked(), seat).await?),
                 Pause::Flush { version, delay_s } => {
                     self.flush(applier, seat, version, delay_s).await?;
                     self.note_refused(applier, peer);
-                    self.say(&Message::Ack { count: applier.count() }).await?;
+                    self.say(&Message::Ack(applier.acked())).await?;
                 }
                 Pause::Hungry { need } => return self.feed(need, seat, peer).await,
             }
@@ -202,35 +202,35 @@ impl Inbound<'_> {
         version: Version,
         delay_s: u32,
     ) -> Result<(), LinkStopped> {
-        let count = applier.count();
+        let acked = applier.acked();
         if delay_s > 0 {
             let at_ms = wall_clock_ms() + u64::from(delay_s) * 1000;
             if let Begin::Waiting(wait) = self.context.shared.begin_flush() {
-                self.wait(wait, count, seat).await?;
+                self.wait(wait, acked, seat).await?;
             }
             let scheduling = applier.schedule_flush(version, at_ms);
-            return patiently(scheduling, &mut self.writer, count).await.map_err(|_| LinkStopped::Upstream);
+            return patiently(scheduling, &mut self.writer, acked).await.map_err(|_| LinkStopped::Upstream);
         }
         let mut granted = None;
         let offer = loop {
             match applier.offer_flush(version, granted.take()) {
                 Ok(offer) => break offer,
-                Err(wait) => granted = Some(self.wait(wait, count, seat).await?),
+                Err(wait) => granted = Some(self.wait(wait, acked, seat).await?),
             }
         };
         let flushing = applier.flush(version, offer);
-        patiently(flushing, &mut self.writer, count).await.map_err(|_| LinkStopped::Upstream)
+        patiently(flushing, &mut self.writer, acked).await.map_err(|_| LinkStopped::Upstream)
     }
 
     /// Waits for a gate. Nothing of ours is in flight meanwhile, so leaving is safe.
     async fn wait(
         &mut self,
         wait: impl Future<Output = Slot>,
-        count: u64,
+        acked: Ack,
         seat: &Seat,
     ) -> Result<Slot, LinkStopped> {
         tokio::select! {
-            slot = patiently(wait, &mut self.writer, count) => Ok(slot),
+            slot = patiently(wait, &mut self.writer, acked) => Ok(slot),
             () = seat.leave.cancelled() => Err(LinkStopped::Replaced),
             () = self.context.over.cancelled() => Err(LinkStopped::Draining),
         }
@@ -308,14 +308,10 @@ impl Inbound<'_> {
 
 /// Awaits `work`, and repeats the last ack each second so that the dialer keeps its patience. A dialer that is
 /// gone is noticed afterwards: the work itself must be finished.
-async fn patiently<T>(
-    work: impl Future<Output = T>,
-    writer: &mut WriteHalf<Box<dyn Duplex>>,
-    count: u64,
-) -> T {
+async fn patiently<T>(work: impl Future<Output = T>, writer: &mut WriteHalf<Box<dyn Duplex>>, ack: Ack) -> T {
     let mut work = pin!(work);
     let mut line = Vec::new();
-    Message::Ack { count }.encode(&mut line);
+    Message::Ack(ack).encode(&mut line);
     let mut writable = true;
     loop {
         let next = Instant::now() + REPEAT_ACK;

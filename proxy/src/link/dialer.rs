@@ -27,7 +27,7 @@ use self::sender::Sender;
 use super::Context;
 use super::directory::NAMING_GRACE;
 use super::local::{self, Duplex};
-use super::message::{Decoded, LINE_MAX, LINK_VERSION, Malformed, Message, decode};
+use super::message::{Ack, Decoded, LINE_MAX, LINK_VERSION, Malformed, Message, decode};
 use super::state::{LinkState, LinkStopped};
 use crate::backoff::Backoff;
 use crate::config::Address;
@@ -143,7 +143,7 @@ async fn greet(
                     context.links.change(peer.0, |link| link.site = Some(site));
                     named = true;
                 }
-                Message::Ack { count: 0 } if named => {
+                Message::Ack(Ack { count: 0, .. }) if named => {
                     input.advance(used);
                     return Ok(());
                 }
@@ -164,6 +164,7 @@ async fn acks(
     mut input: BytesMut,
     acked: &Notify,
 ) -> LinkStopped {
+    let mut told = 0;
     loop {
         let mut newest = None;
         loop {
@@ -173,15 +174,22 @@ async fn acks(
                 Err(malformed) => return LinkStopped::Malformed(malformed),
             };
             match message {
-                Message::Ack { count } => newest = Some(count),
+                Message::Ack(ack) => newest = Some(ack),
                 Message::Refused(refusal) => return LinkStopped::Refused(refusal),
                 _ => return LinkStopped::OutOfTurn,
             }
             input.advance(used);
         }
-        if let Some(count) = newest {
-            if !context.shared.lock().acknowledge(peer, count, wall_clock_ms()) {
+        if let Some(Ack { count, refused }) = newest {
+            if !context.shared.lock().acknowledge(peer, count, refused, wall_clock_ms()) {
                 return LinkStopped::AckBeyond;
+            }
+            if refused > told {
+                told = refused;
+                warn!(
+                    peer.addr = context.peer_addr(peer),
+                    refused, "the peer refuses mutations: our clock is too far ahead of its own"
+                );
             }
             acked.notify_one();
         }

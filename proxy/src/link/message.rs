@@ -80,6 +80,15 @@ pub struct Item<'a> {
     pub value: &'a [u8],
 }
 
+/// How far the acceptor is: running totals since hello.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ack {
+    /// Mutations that are settled.
+    pub count: u64,
+    /// Those of them that were refused, because the clock that stamped them is too far ahead.
+    pub refused: u64,
+}
+
 /// One message of the link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
@@ -120,10 +129,7 @@ pub enum Message<'a> {
         owed: u64,
     },
     /// So many mutations since hello are settled here.
-    Ack {
-        /// The running total.
-        count: u64,
-    },
+    Ack(Ack),
 }
 
 macro_rules! refusals {

@@ -40,9 +40,14 @@ impl Clock {
         Version::new(self.last, self.origin)
     }
 
+    /// Whether a version lies further ahead than is believed.
+    pub fn is_too_far_ahead(&self, version: Version, now_ms: u64) -> bool {
+        version.millis() > now_ms.saturating_add(self.skew_ms_max)
+    }
+
     /// Takes note of a version from elsewhere, so that later stamps are greater.
     pub fn observe(&mut self, version: Version, now_ms: u64) -> Result<(), TooFarAhead> {
-        if version.millis() > now_ms.saturating_add(self.skew_ms_max) {
+        if self.is_too_far_ahead(version, now_ms) {
             return Err(TooFarAhead);
         }
         self.last = self.last.max(version.time());

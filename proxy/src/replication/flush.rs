@@ -84,7 +84,7 @@ impl<W> Replica<W> {
             self.flush_ledger(version);
             for peer in &mut self.peers {
                 // Nothing that was given up matters any more: all of it is older than the flush.
-                peer.gap = None;
+                (peer.gap, peer.skewed) = (None, None);
                 peer.flush = Some(version);
             }
         }
@@ -176,22 +176,28 @@ impl<W> Replica<W> {
         grew
     }
 
-    /// A scheduled flush has come from a peer. True: forward `flush_all N` to memcached.
+    /// A scheduled flush has come from a peer. `Apply`: forward `flush_all N` to memcached.
     ///
     /// As with `schedule_flush`: `begin_flush`, this, the command, `complete_flush(false)`.
-    pub fn heard_scheduled_flush(&mut self, from: PeerId, version: Version, at_ms: u64, now_ms: u64) -> bool {
-        if self.refuse(from, version, now_ms).is_some() {
-            return false;
+    pub fn heard_scheduled_flush(
+        &mut self,
+        from: PeerId,
+        version: Version,
+        at_ms: u64,
+        now_ms: u64,
+    ) -> Offer {
+        if let Some(refused) = self.refuse(from, version, now_ms) {
+            return refused;
         }
         let known =
             self.scheduled.map_or(self.last_flush, |scheduled| scheduled.version.max(self.last_flush));
         if version <= known {
             self.peers[from.0].counters.superseded += 1;
-            return false;
+            return Offer::Superseded;
         }
         self.peers[from.0].counters.applied += 1;
         self.scheduled = Some(Scheduled { version, at_ms, due_ms: None });
-        true
+        Offer::Apply(Slot::FLUSH)
     }
 
     /// The last write in flight is done: a flush that waited may run.

@@ -31,6 +31,13 @@ pub(super) struct Peer {
     pub(super) owed_keys: u64,
     pub(super) owed_bytes: u64,
     pub(super) gap: Option<Gap>,
+    /// What the peer refused because our clock is too far ahead.
+    pub(super) skewed: Option<Gap>,
+    /// Refused by it since hello.
+    pub(super) refused_since_hello: u64,
+    /// It was connected before.
+    pub(super) known: bool,
+    pub(super) catch_ups: u64,
 
     // ---- from the peer
     pub(super) inbound: bool,
@@ -39,6 +46,8 @@ pub(super) struct Peer {
     /// Everything of the peer at or below this was processed here.
     pub(super) mark: Version,
     pub(super) owes: Option<u64>,
+    /// The oldest and the newest version that was refused for its clock.
+    pub(super) refused: Option<(Version, Version)>,
     /// Its mark no longer holds the ledger.
     pub(super) excluded: bool,
     /// What the ledger forgot although this peer might still send something older.
@@ -90,6 +99,13 @@ impl Peer {
         let gap = self.gap.get_or_insert(Gap { since_ms: now_ms, mutations: 0 });
         gap.mutations += mutations;
         self.counters.lost += mutations;
+    }
+
+    /// The peer has refused mutations because of our clock.
+    pub(super) fn refused_by(&mut self, mutations: u64, now_ms: u64) {
+        let skewed = self.skewed.get_or_insert(Gap { since_ms: now_ms, mutations: 0 });
+        skewed.mutations += mutations;
+        self.counters.refused += mutations;
     }
 
     /// What is owed, in mutations: queued or unacknowledged.

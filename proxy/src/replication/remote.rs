@@ -113,6 +113,7 @@ impl<W> Replica<W> {
         if peer.run.is_some_and(|known| known != run) {
             peer.restarts += 1;
             peer.mark = Version::ZERO;
+            peer.refused = None;
             peer.floor = floor;
             peer.doubt = self.horizon;
             self.find_stable();
@@ -134,14 +135,20 @@ impl<W> Replica<W> {
             peer.counters.echo += 1;
             return Some(Offer::Echo);
         }
-        if version <= peer.mark {
+        // What was refused may come again below the mark, and may look less far ahead by then.
+        let refused = peer.refused.is_some_and(|(first, last)| (first..=last).contains(&version));
+        let processed = version <= peer.mark;
+        if self.clock.is_too_far_ahead(version, now_ms) || (processed && refused) {
+            peer.counters.skewed += 1;
+            let (first, last) = peer.refused.unwrap_or((version, version));
+            peer.refused = Some((first.min(version), last.max(version)));
+            return Some(Offer::Skewed);
+        }
+        if processed {
             peer.counters.duplicate += 1;
             return Some(Offer::Duplicate);
         }
-        if self.clock.observe(version, now_ms).is_err() {
-            peer.counters.skewed += 1;
-            return Some(Offer::Skewed);
-        }
+        let _ = self.clock.observe(version, now_ms);
         None
     }
 

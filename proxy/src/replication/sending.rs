@@ -12,7 +12,10 @@ impl<W> Replica<W> {
         debug_assert!(!self.peers[to.0].connected && self.peers[to.0].window.is_empty());
         let peer = &mut self.peers[to.0];
         peer.connected = true;
-        peer.acked = 0;
+        (peer.acked, peer.refused_since_hello) = (0, 0);
+        if std::mem::replace(&mut peer.known, true) && peer.owed() > 0 {
+            peer.catch_ups += 1;
+        }
     }
 
     /// The link to the peer is down: what it has not acknowledged is owed again, oldest first.
@@ -58,12 +61,17 @@ impl<W> Replica<W> {
         }
     }
 
-    /// The peer has processed `count` mutations since hello. False: more than were sent; close the link.
-    pub fn acknowledge(&mut self, to: PeerId, count: u64, _now_ms: u64) -> bool {
+    /// The peer has processed `count` mutations since hello, and refused so many of them because of our clock.
+    /// False: more than were sent; close the link.
+    pub fn acknowledge(&mut self, to: PeerId, count: u64, refused: u64, now_ms: u64) -> bool {
         let peer = &mut self.peers[to.0];
         let known = peer.acked..=peer.acked + peer.window.len() as u64;
-        if !known.contains(&count) {
+        if !known.contains(&count) || !(peer.refused_since_hello..=count).contains(&refused) {
             return false;
+        }
+        if refused > peer.refused_since_hello {
+            let more = refused - std::mem::replace(&mut peer.refused_since_hello, refused);
+            peer.refused_by(more, now_ms);
         }
         while self.peers[to.0].acked < count {
             let peer = &mut self.peers[to.0];

@@ -14,6 +14,8 @@ impl<W> Replica<W> {
             unacked: peer.window.len() as u64,
             lag_ms: peer.oldest().map_or(0, |oldest| now_ms.saturating_sub(oldest.millis())),
             gap: peer.gap,
+            skewed: peer.skewed,
+            catch_ups: peer.catch_ups,
             inbound_connected: peer.inbound,
             peer_owes: peer.owes,
             restarts: peer.restarts,
@@ -41,11 +43,14 @@ impl<W> Replica<W> {
         }
     }
 
-    /// Every peer streams both ways, and nothing is queued, unacknowledged, in flight or missing.
+    /// Every peer streams both ways, and nothing is queued, unacknowledged, in flight, missing or refused for its
+    /// clock.
     pub fn in_sync(&self) -> bool {
         let quiet = self.in_flight == 0 && self.flush_gate.is_open();
         let peers_in_sync = self.peers.iter().all(|peer| {
-            peer.connected && peer.inbound && peer.owed() == 0 && peer.owes == Some(0) && peer.gap.is_none()
+            let streams = peer.connected && peer.inbound;
+            let whole = peer.gap.is_none() && peer.skewed.is_none();
+            streams && whole && peer.owed() == 0 && peer.owes == Some(0)
         });
         quiet && peers_in_sync
     }
@@ -66,6 +71,10 @@ pub struct PeerStatus {
     pub lag_ms: u64,
     /// Mutations were given up: a full resync is owed.
     pub gap: Option<Gap>,
+    /// The peer refused mutations, because our clock is too far ahead of its own.
+    pub skewed: Option<Gap>,
+    /// How often the link to the peer came back while something was owed.
+    pub catch_ups: u64,
     /// The link from the peer is up (said by `inbound_connected`).
     pub inbound_connected: bool,
     /// What the peer said it owes us in its last mark on this link.
@@ -98,6 +107,8 @@ pub struct PeerCounters {
     pub void: u64,
     /// Given up because the backlog exceeded its bound.
     pub lost: u64,
+    /// Refused by the peer, because our clock is too far ahead of its own.
+    pub refused: u64,
     /// From the peer: applied here.
     pub applied: u64,
     /// From the peer: older than what is known here.

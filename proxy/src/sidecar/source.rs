@@ -149,7 +149,7 @@ impl AdminSource for Source {
             let replica = shared.lock();
             (replica.in_sync(), replica.counters())
         };
-        let skewed = self.peers().iter().map(|(_, status)| status.counters.skewed).sum();
+        let skewed = self.peers().iter().map(|(_, status)| status.counters.refused).sum();
         ReplicationFigures {
             in_sync,
             ledger_entries: counters.ledger_entries,

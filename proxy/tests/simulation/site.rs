@@ -375,7 +375,8 @@ impl Site {
     ) {
         let Message::Flush { delay_ms, .. } = message else { return };
         let here_ms = now_ms + self.clock_skew_ms;
-        if self.replica.heard_scheduled_flush(self.peer(from), version, here_ms + delay_ms, here_ms) {
+        let offer = self.replica.heard_scheduled_flush(self.peer(from), version, here_ms + delay_ms, here_ms);
+        if matches!(offer, Offer::Apply(_)) {
             self.memcached.flush(Some(now_ms + delay_ms));
         }
         self.replica.complete_flush(false, here_ms, woken);

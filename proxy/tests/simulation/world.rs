@@ -243,7 +243,7 @@ impl World {
         if self.rng.chance(700) {
             let peer = self.sites[from].peer(site);
             while let Some(count) = link.acks.pop_front() {
-                assert!(self.sites[from].replica.acknowledge(peer, count, self.now_ms));
+                assert!(self.sites[from].replica.acknowledge(peer, count, 0, self.now_ms));
             }
         }
     }

@@ -25,7 +25,7 @@ mod tests;
 use self::carried::{Verb, answered, deleted, encode, key_and_tag};
 use super::super::commands;
 use super::super::local::Local;
-use super::super::message::{Decoded, Message, Tag, decode};
+use super::super::message::{Ack, Decoded, Message, Tag, decode};
 use super::super::state::LinkStopped;
 use super::packet;
 use crate::config::Address;
@@ -44,14 +44,16 @@ pub(super) struct Applier {
     packets: Option<Local>,
     out: Vec<u8>,
     pending: Vec<Pending>,
-    /// Mutations settled since hello.
-    count: u64,
+    acked: Ack,
+    /// Stores that memcached refused, and nobody has asked about.
     refused: u64,
 }
 
 enum Pending {
-    /// Nothing to do: superseded, a duplicate, refused by its version.
-    Settled,
+    /// Nothing to do: superseded, a duplicate; or refused, because its clock is too far ahead.
+    Settled {
+        refused: bool,
+    },
     Mark {
         version: Version,
         owed: u64,
@@ -97,12 +99,24 @@ impl Applier {
     ) -> Self {
         let sites = sites.map(|site| (site.to_owned(), Origin::of(site)));
         let (out, pending) = (Vec::new(), Vec::new());
-        Self { shared, from, sites, lane, upstream, local, packets: None, out, pending, count: 0, refused: 0 }
+        Self {
+            shared,
+            from,
+            sites,
+            lane,
+            upstream,
+            local,
+            packets: None,
+            out,
+            pending,
+            acked: Ack::default(),
+            refused: 0,
+        }
     }
 
-    /// Mutations settled since hello: what an ack says.
-    pub(super) fn count(&self) -> u64 {
-        self.count
+    /// What is settled since hello.
+    pub(super) fn acked(&self) -> Ack {
+        self.acked
     }
 
     /// Stores that memcached refused since this was last asked.
@@ -134,7 +148,7 @@ impl Applier {
                 Message::Flush { delay_s, tag } => {
                     return Ok((at + used, Pause::Flush { version: self.version(tag)?, delay_s }));
                 }
-                Message::Hello(_) | Message::Refused(_) | Message::Ack { .. } => {
+                Message::Hello(_) | Message::Refused(_) | Message::Ack(_) => {
                     return Err(LinkStopped::OutOfTurn);
                 }
                 mutation => {
@@ -169,8 +183,8 @@ impl Applier {
             (Offer::Waiting, Some(receiver)) => return Ok(Some(self.shared.wait(receiver))),
             (Offer::Apply(slot), _) => (slot, false),
             (Offer::Drop(slot), _) => (slot, true),
-            _ => {
-                self.pending.push(Pending::Settled);
+            (offer, _) => {
+                self.pending.push(Pending::Settled { refused: offer == Offer::Skewed });
                 return Ok(None);
             }
         };
@@ -259,17 +273,14 @@ impl Applier {
     fn conclude(&mut self) {
         let now_ms = wall_clock_ms();
         let (from, pending) = (self.from, &mut self.pending);
-        let mut count = 0;
+        let acked = &mut self.acked;
         let owed = self.shared.with(|replica, woken| {
             let mut owed = false;
             for pending in pending.drain(..) {
-                count += 1;
+                acked.count += u64::from(!matches!(pending, Pending::Mark { .. }));
                 match pending {
-                    Pending::Settled => {}
-                    Pending::Mark { version, owed } => {
-                        count -= 1;
-                        replica.heard_mark(from, version, owed, now_ms);
-                    }
+                    Pending::Settled { refused } => acked.refused += u64::from(refused),
+                    Pending::Mark { version, owed } => replica.heard_mark(from, version, owed, now_ms),
                     Pending::Apply(apply) if apply.doubtful => {
                         owed |= replica.complete(apply.slot, Effect::Removed, now_ms, woken);
                     }
@@ -278,7 +289,6 @@ impl Applier {
             }
             owed
         });
-        self.count += count;
         if owed {
             self.shared.poke_all();
         }

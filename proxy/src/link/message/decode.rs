@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use memchr::memchr;
 use memcloud_protocol::memcache::key;
 
-use super::{Hello, Item, LINE_MAX, Message, Refusal, Tag, VALUE_MAX, is_name};
+use super::{Ack, Hello, Item, LINE_MAX, Message, Refusal, Tag, VALUE_MAX, is_name};
 
 /// What stands at the beginning of some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,7 +136,11 @@ fn link_word(mut tokens: Tokens<'_>) -> Result<Message<'_>, Malformed> {
             let tag = flag_tag(tokens.next()?)?;
             Message::Mark { tag, owed: flag_number(tokens.next()?, b'O')? }
         }
-        b"ack" => Message::Ack { count: number(tokens.next()?)? },
+        b"ack" => {
+            let count = number(tokens.next()?)?;
+            let refused = tokens.maybe_next()?.map_or(Ok(0), |token| flag_number(token, b'R'))?;
+            Message::Ack(Ack { count, refused })
+        }
         _ => return Err(Malformed::Word),
     };
     tokens.end()?;

@@ -35,8 +35,11 @@ impl Message<'_> {
                 number(out, b" O", *owed);
                 out.extend_from_slice(b"\r\n");
             }
-            Self::Ack { count } => {
-                number(out, b"ml ack ", *count);
+            Self::Ack(ack) => {
+                number(out, b"ml ack ", ack.count);
+                if ack.refused > 0 {
+                    number(out, b" R", ack.refused);
+                }
                 out.extend_from_slice(b"\r\n");
             }
         }

@@ -69,7 +69,7 @@ impl Parts {
             4 => Message::Vivify { key, exptime, tag },
             5 => Message::Flush { delay_s: flags, tag },
             6 => Message::Mark { tag, owed: count },
-            _ => Message::Ack { count },
+            _ => Message::Ack(Ack { count, refused: flags.into() }),
         }
     }
 
@@ -137,7 +137,9 @@ fn lines_that_are_refused() {
         (b"ml ack 1\n", Malformed::Line),
         (b"ml  ack 1\r\n", Malformed::Line),
         (b"ml ack 1 \r\n", Malformed::Line),
-        (b"ml ack 1 2\r\n", Malformed::Line),
+        (b"ml ack 1 2\r\n", Malformed::Flag),
+        (b"ml ack 1 R\r\n", Malformed::Number),
+        (b"ml ack 1 R1 R1\r\n", Malformed::Line),
         (b"ml ack\r\n", Malformed::Line),
         (b"ml ack 01\r\n", Malformed::Number),
         (b"ml ack -1\r\n", Malformed::Number),

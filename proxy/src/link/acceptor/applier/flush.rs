@@ -33,8 +33,9 @@ impl Applier {
         let (slot, doubtful) = match offer {
             Offer::Apply(slot) => (slot, false),
             Offer::Drop(slot) => (slot, true),
-            _ => {
-                self.count += 1;
+            settled => {
+                self.acked.refused += u64::from(settled == Offer::Skewed);
+                self.acked.count += 1;
                 return Ok(());
             }
         };
@@ -57,7 +58,7 @@ impl Applier {
         if owed {
             self.shared.poke_all();
         }
-        self.count += 1;
+        self.acked.count += 1;
         Ok(())
     }
 
@@ -69,8 +70,8 @@ impl Applier {
         at_ms: u64,
     ) -> io::Result<()> {
         let now_ms = wall_clock_ms();
-        let newest = self.shared.lock().heard_scheduled_flush(self.from, version, at_ms, now_ms);
-        let answered = if newest {
+        let offer = self.shared.lock().heard_scheduled_flush(self.from, version, at_ms, now_ms);
+        let answered = if matches!(offer, Offer::Apply(_)) {
             // A gate may have taken longer than the delay; 0 would be an ordinary flush.
             let delay_s = at_ms.saturating_sub(now_ms).div_ceil(1000).max(1);
             self.flush_all(delay_s).await.map(|_| ())
@@ -83,7 +84,8 @@ impl Applier {
             return answered;
         }
         self.shared.complete(vec![Outcome::Flush(false)], wall_clock_ms());
-        self.count += 1;
+        self.acked.refused += u64::from(offer == Offer::Skewed);
+        self.acked.count += 1;
         Ok(())
     }
 

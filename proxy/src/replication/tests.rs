@@ -1,0 +1,105 @@
+//! What the simulation cannot show, because its clocks are near enough and its peers are told nothing of.
+
+use super::*;
+
+const PEER: PeerId = PeerId(0);
+const NOW_MS: u64 = 1_000_000;
+
+fn replica(site: &str) -> Replica<()> {
+    Replica::new(site, 1, Bounds::default())
+}
+
+fn delete(replica: &mut Replica<()>, key: &str, now_ms: u64) {
+    let slot = replica.begin(key.as_bytes(), 1, || ()).expect("nobody holds the gate");
+    replica.complete(slot, Effect::Removed, now_ms, &mut Vec::new());
+}
+
+fn take(replica: &mut Replica<()>) -> usize {
+    let mut owed = Vec::new();
+    replica.take(PEER, 100, NOW_MS, &mut owed);
+    owed.len()
+}
+
+#[test]
+fn what_a_peer_refuses_because_of_our_clock_is_shown_until_a_flush() {
+    let mut a = replica("a");
+    a.connected(PEER);
+    a.inbound_connected(PEER, 1);
+    a.heard_mark(PEER, a.latest(), 0, NOW_MS);
+    for key in ["k", "l", "m"] {
+        delete(&mut a, key, NOW_MS);
+    }
+    assert_eq!(take(&mut a), 3);
+    assert!(a.acknowledge(PEER, 2, 1, NOW_MS + 1));
+    assert!(a.acknowledge(PEER, 3, 2, NOW_MS + 2));
+    let status = a.status(PEER, NOW_MS);
+    assert_eq!(status.skewed, Some(Gap { since_ms: NOW_MS + 1, mutations: 2 }));
+    assert_eq!((status.counters.acked, status.counters.refused), (3, 2));
+    assert!(!a.in_sync(), "the peer holds something else");
+    // The count begins anew with each hello.
+    a.disconnected(PEER);
+    a.connected(PEER);
+    assert!(a.acknowledge(PEER, 0, 0, NOW_MS));
+    assert!(!a.in_sync());
+    // Nothing older than a flush matters.
+    assert!(a.begin_flush(|| ()));
+    a.complete_flush(true, NOW_MS, &mut Vec::new());
+    assert_eq!((take(&mut a), a.status(PEER, NOW_MS).skewed), (1, None));
+    assert!(a.acknowledge(PEER, 1, 0, NOW_MS));
+    assert!(a.in_sync());
+    // Unless the flush is refused as well.
+    assert!(a.begin_flush(|| ()));
+    a.complete_flush(true, NOW_MS, &mut Vec::new());
+    assert_eq!(take(&mut a), 1);
+    assert!(a.acknowledge(PEER, 2, 1, NOW_MS));
+    assert!(!a.in_sync());
+    a.check_invariants();
+}
+
+#[test]
+fn acks_of_refused_mutations_are_held_to_the_rules() {
+    let mut a = replica("a");
+    a.connected(PEER);
+    delete(&mut a, "k", NOW_MS);
+    delete(&mut a, "l", NOW_MS);
+    assert_eq!(take(&mut a), 2);
+    assert!(!a.acknowledge(PEER, 1, 2, NOW_MS), "more refused than settled");
+    assert!(a.acknowledge(PEER, 1, 1, NOW_MS));
+    assert!(!a.acknowledge(PEER, 2, 0, NOW_MS), "a count goes back");
+}
+
+#[test]
+fn what_was_refused_is_refused_again_when_its_acknowledgement_is_lost() {
+    let mut b = replica("b");
+    b.inbound_connected(PEER, 1);
+    let ahead_ms = NOW_MS + Bounds::default().max_clock_skew_ms + 1;
+    let version = |ms: u64| Version::new(ms << 16, Origin::of("a"));
+    let offer = |b: &mut Replica<()>, version, now_ms| b.offer(PEER, b"k", version, 1, now_ms, || ());
+    assert_eq!(offer(&mut b, version(ahead_ms), NOW_MS), Offer::Skewed);
+    b.heard_mark(PEER, version(ahead_ms + 1), 0, NOW_MS);
+    b.inbound_disconnected(PEER);
+    b.inbound_connected(PEER, 1);
+    // By now it would not look too far ahead, and it is below the mark: but it was never applied.
+    assert_eq!(offer(&mut b, version(ahead_ms), NOW_MS + 1000), Offer::Skewed);
+    assert_eq!(offer(&mut b, version(NOW_MS), NOW_MS + 1000), Offer::Duplicate);
+    assert_eq!(b.status(PEER, NOW_MS).counters.skewed, 2);
+    b.check_invariants();
+}
+
+#[test]
+fn a_link_that_comes_back_with_nothing_owed_has_nothing_to_catch_up() {
+    let mut a = replica("a");
+    let catch_ups = |a: &Replica<()>| a.status(PEER, NOW_MS).catch_ups;
+    delete(&mut a, "k", NOW_MS);
+    a.connected(PEER);
+    assert_eq!(catch_ups(&a), 0, "the first link does not come back");
+    assert_eq!(take(&mut a), 1);
+    a.disconnected(PEER);
+    a.connected(PEER);
+    assert_eq!(catch_ups(&a), 1);
+    assert_eq!(take(&mut a), 1);
+    assert!(a.acknowledge(PEER, 1, 0, NOW_MS));
+    a.disconnected(PEER);
+    a.connected(PEER);
+    assert_eq!(catch_ups(&a), 1);
+}
