@@ -45,6 +45,12 @@ pub struct ReplicationFigures {
     pub ledger_bytes: u64,
     /// Mutations that some peer will not get, by reason.
     pub lost: Vec<(&'static str, u64)>,
+    /// Local writes whose answer never came.
+    pub unknown_outcomes: u64,
+    /// Values let go to keep the bound on the backlog.
+    pub payloads_dropped: u64,
+    /// Connections on peer-listen that were no configured peer's, by why they ended.
+    pub strangers: Vec<(&'static str, u64)>,
     pub peers: Vec<PeerFigures>,
 }
 
@@ -54,6 +60,8 @@ pub struct PeerFigures {
     /// The label: its address as configured, which is known from the start and does not change.
     pub peer: String,
     pub streaming: bool,
+    /// Whether it has a link to us.
+    pub inbound: bool,
     pub lag_ms: u64,
     pub backlog_entries: u64,
     pub backlog_bytes: u64,
@@ -63,6 +71,10 @@ pub struct PeerFigures {
     pub mutations: Vec<(Direction, &'static str, u64)>,
     pub resyncs_full: u64,
     pub resyncs_partial: u64,
+    /// Items that were gone when they were to be read for it.
+    pub read_misses: u64,
+    /// How often it came back as a new process.
+    pub restarts: u64,
     /// How often a link with it ended, by reason.
     pub links_stopped: Vec<(&'static str, u64)>,
     pub sent_bytes: u64,
@@ -137,12 +149,18 @@ fn record_replication(figures: &ReplicationFigures) {
     for &(reason, count) in &figures.lost {
         counter!("memcloud_proxy_replication_lost_total", "reason" => reason).absolute(count);
     }
+    counter!("memcloud_proxy_replication_unknown_outcomes_total").absolute(figures.unknown_outcomes);
+    counter!("memcloud_proxy_replication_payloads_dropped_total").absolute(figures.payloads_dropped);
+    for &(reason, count) in &figures.strangers {
+        counter!("memcloud_proxy_peer_strangers_total", "reason" => reason).absolute(count);
+    }
     figures.peers.iter().for_each(record_peer);
 }
 
 fn record_peer(figures: &PeerFigures) {
     let peer = || figures.peer.clone();
     gauge!("memcloud_proxy_replication_streaming", "peer" => peer()).set(float(figures.streaming.into()));
+    gauge!("memcloud_proxy_replication_inbound", "peer" => peer()).set(float(figures.inbound.into()));
     gauge!("memcloud_proxy_replication_lag_seconds", "peer" => peer()).set(float(figures.lag_ms) / 1e3);
     gauge!("memcloud_proxy_replication_backlog_entries", "peer" => peer())
         .set(float(figures.backlog_entries));
@@ -156,6 +174,8 @@ fn record_peer(figures: &PeerFigures) {
     for (kind, count) in [("full", figures.resyncs_full), ("partial", figures.resyncs_partial)] {
         counter!("memcloud_proxy_resyncs_total", "peer" => peer(), "kind" => kind).absolute(count);
     }
+    counter!("memcloud_proxy_replication_read_misses_total", "peer" => peer()).absolute(figures.read_misses);
+    counter!("memcloud_proxy_peer_restarts_total", "peer" => peer()).absolute(figures.restarts);
     for &(reason, count) in &figures.links_stopped {
         counter!("memcloud_proxy_links_stopped_total", "peer" => peer(), "reason" => reason).absolute(count);
     }
@@ -188,6 +208,24 @@ fn describe() {
     describe_gauge!("memcloud_proxy_ledger_entries", "Keys whose newest version is remembered.");
     describe_gauge!("memcloud_proxy_ledger_bytes", "Memory of the ledger and the backlogs.");
     describe_counter!("memcloud_proxy_replication_lost_total", "Mutations that a peer will not get.");
+    describe_counter!(
+        "memcloud_proxy_replication_unknown_outcomes_total",
+        "Writes whose answer never came: their items are read again."
+    );
+    describe_counter!(
+        "memcloud_proxy_replication_payloads_dropped_total",
+        "Values let go to keep the bound on the backlog: their items are read again."
+    );
+    describe_counter!(
+        "memcloud_proxy_peer_strangers_total",
+        "Connections on peer-listen that were no configured peer's, by why they ended."
+    );
+    describe_gauge!("memcloud_proxy_replication_inbound", "Whether the peer has a link to this proxy.");
+    describe_counter!(
+        "memcloud_proxy_replication_read_misses_total",
+        "Items that were gone when they were to be read for the peer: sent as deletions."
+    );
+    describe_counter!("memcloud_proxy_peer_restarts_total", "How often the peer came back as a new process.");
     describe_gauge!("memcloud_proxy_replication_streaming", "Whether mutations flow to the peer.");
     describe_gauge!(
         "memcloud_proxy_replication_lag_seconds",

@@ -41,7 +41,10 @@ pub struct PeerStatus {
     /// Its name; nothing before it has said hello once.
     pub site: Option<String>,
     pub addr: String,
+    /// Of the link that we dial.
     pub state: PeerState,
+    /// Of the link that the peer dials.
+    pub inbound: InboundState,
     pub lag_ms: u64,
     pub backlog_entries: u64,
     pub backlog_bytes: u64,
@@ -49,9 +52,19 @@ pub struct PeerStatus {
     pub unacknowledged: u64,
     pub resyncs_full: u64,
     pub resyncs_partial: u64,
-    /// Why the link is not streaming.
+    /// Mutations it missed and no resync has made good yet.
+    pub lost_unrepaired: u64,
+    /// Why the two are not in sync, beyond what is simply on its way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// Whether the peer has a link to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InboundState {
+    Up,
+    Down,
 }
 
 /// What the link to a peer does.

@@ -25,12 +25,14 @@ impl AdminSource for Fake {
                 site: None,
                 addr: "127.0.0.1:9".to_owned(),
                 state: PeerState::Connecting,
+                inbound: InboundState::Down,
                 lag_ms: 0,
                 backlog_entries: 1,
                 backlog_bytes: 2,
                 unacknowledged: 3,
                 resyncs_full: 4,
                 resyncs_partial: 5,
+                lost_unrepaired: 6,
                 reason: None,
             }],
             lost_unrepaired: 0,
@@ -85,8 +87,9 @@ async fn paths_answer_as_the_contract_says() {
     let expected = serde_json::json!({
         "site": "a", "version": "0.1.0", "in_sync": true,
         "upstream": { "addr": "127.0.0.1:11210", "state": "up", "version": "1.6.18" },
-        "peers": [ { "site": null, "addr": "127.0.0.1:9", "state": "connecting", "lag_ms": 0, "backlog_entries": 1,
-                     "backlog_bytes": 2, "unacknowledged": 3, "resyncs_full": 4, "resyncs_partial": 5 } ],
+        "peers": [ { "site": null, "addr": "127.0.0.1:9", "state": "connecting", "inbound": "down", "lag_ms": 0, "backlog_entries": 1,
+                     "backlog_bytes": 2, "unacknowledged": 3, "resyncs_full": 4, "resyncs_partial": 5,
+                     "lost_unrepaired": 6 } ],
         "lost_unrepaired": 0, "sessions": 3
     });
     assert_eq!(status, expected);

@@ -18,7 +18,10 @@ fn figures() -> Figures {
         lag_ms: 1500,
         backlog_entries: 7,
         mutations: vec![(Direction::Out, "acked", 5), (Direction::In, "applied", 6)],
+        inbound: true,
         resyncs_partial: 1,
+        read_misses: 8,
+        restarts: 9,
         links_stopped: vec![("closed", 2)],
         ..PeerFigures::default()
     };
@@ -28,6 +31,9 @@ fn figures() -> Figures {
         upstream_up: true,
         replication: ReplicationFigures {
             lost: vec![("backlog", 3)],
+            unknown_outcomes: 10,
+            payloads_dropped: 11,
+            strangers: vec![("malformed", 12)],
             peers: vec![peer],
             ..Default::default()
         },
@@ -97,6 +103,12 @@ fn a_scrape_is_prometheus_text_with_the_names_of_the_contract() {
             5.0,
         ),
         ("memcloud_proxy_replication_lost_total{reason=\"backlog\"}", 3.0),
+        ("memcloud_proxy_replication_inbound{peer=\"127.0.0.1:9\"}", 1.0),
+        ("memcloud_proxy_replication_read_misses_total{peer=\"127.0.0.1:9\"}", 8.0),
+        ("memcloud_proxy_peer_restarts_total{peer=\"127.0.0.1:9\"}", 9.0),
+        ("memcloud_proxy_replication_unknown_outcomes_total", 10.0),
+        ("memcloud_proxy_replication_payloads_dropped_total", 11.0),
+        ("memcloud_proxy_peer_strangers_total{reason=\"malformed\"}", 12.0),
         ("memcloud_proxy_resyncs_total{peer=\"127.0.0.1:9\",kind=\"partial\"}", 1.0),
         ("memcloud_proxy_links_stopped_total{peer=\"127.0.0.1:9\",reason=\"closed\"}", 2.0),
         ("memcached_up", 1.0),

@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::admin::{self, AdminSource, Liveness, PeerState, PeerStatus, Status, UpstreamStatus, read_stats};
+use crate::admin::{
+    self, AdminSource, InboundState, Liveness, PeerState, PeerStatus, Status, UpstreamStatus, read_stats,
+};
 use crate::config::{Address, Config};
 use crate::link::{LinkState, LinkStopped, Links, PeerLink};
 use crate::metrics::{Direction, MemcachedStats, PeerFigures, ReplicationFigures, WorkerCounters};
 use crate::net;
-use crate::replication::{self, PeerId, Shared, wall_clock_ms};
+use crate::replication::{self, Gap, PeerId, Shared, wall_clock_ms};
 use crate::upstream::UpstreamState;
 
 /// Everything that is asked, in one place; it only reads.
@@ -94,14 +96,7 @@ impl Source {
 impl AdminSource for Source {
     fn status(&self) -> Status {
         let peers: Vec<_> = self.peers().iter().map(peer_status).collect();
-        let (in_sync, lost_unrepaired) = match &self.replication {
-            Some(shared) => {
-                let replica = shared.lock();
-                let gap = |number| replica.status(PeerId(number), 0).gap.map_or(0, |gap| gap.mutations);
-                (replica.in_sync(), (0..peers.len()).map(gap).sum())
-            }
-            None => (true, 0),
-        };
+        let in_sync = self.replication.as_ref().is_none_or(|shared| shared.lock().in_sync());
         let upstream = self.upstream.borrow();
         Status {
             site: self.site.clone(),
@@ -116,8 +111,8 @@ impl AdminSource for Source {
                 },
                 version: (!upstream.version.is_empty()).then(|| upstream.version.clone()),
             },
+            lost_unrepaired: peers.iter().map(|peer| peer.lost_unrepaired).sum(),
             peers,
-            lost_unrepaired,
             sessions: lock(&self.workers).iter().map(|counters| counters.sessions()).sum(),
         }
     }
@@ -144,18 +139,22 @@ impl AdminSource for Source {
         let Some(shared) = &self.replication else {
             return ReplicationFigures { in_sync: true, ..ReplicationFigures::default() };
         };
-        let peers: Vec<_> = self.peers().iter().map(peer_figures).collect();
+        let peers = self.peers();
         let (in_sync, counters) = {
             let replica = shared.lock();
             (replica.in_sync(), replica.counters())
         };
-        let skewed = self.peers().iter().map(|(_, status)| status.counters.refused).sum();
+        let strangers = self.links.as_ref().map(|links| links.strangers()).unwrap_or_default();
+        let skewed = peers.iter().map(|(_, status)| status.counters.refused).sum();
         ReplicationFigures {
             in_sync,
             ledger_entries: counters.ledger_entries,
             ledger_bytes: counters.ledger_bytes,
             lost: vec![("backlog_full", counters.lost), ("clock_skew", skewed)],
-            peers,
+            unknown_outcomes: counters.unknown,
+            payloads_dropped: counters.payloads_dropped,
+            strangers: LinkStopped::LABELS.into_iter().zip(strangers).collect(),
+            peers: peers.iter().map(peer_figures).collect(),
         }
     }
 
@@ -173,29 +172,47 @@ fn peer_status((link, status): &(PeerLink, replication::PeerStatus)) -> PeerStat
             LinkState::Streaming => PeerState::Streaming,
             LinkState::Down => PeerState::Down,
         },
+        inbound: if status.inbound_connected { InboundState::Up } else { InboundState::Down },
         lag_ms: status.lag_ms,
         backlog_entries: status.backlog_entries,
         backlog_bytes: status.backlog_bytes,
         unacknowledged: status.unacked,
         resyncs_full: 0,
-        resyncs_partial: partial_resyncs(link),
+        resyncs_partial: status.catch_ups,
+        lost_unrepaired: mutations(status.gap) + mutations(status.skewed),
         reason: reason(link, status),
     }
 }
 
-/// Every link after the first catches up with what the backlog owes.
-fn partial_resyncs(link: &PeerLink) -> u64 {
-    link.counters.links.saturating_sub(1)
+fn mutations(gap: Option<Gap>) -> u64 {
+    gap.map_or(0, |gap| gap.mutations)
 }
 
+/// Why the two are not in sync, beyond what is simply on its way there. Losses first: they do not go away.
 fn reason(link: &PeerLink, status: &replication::PeerStatus) -> Option<String> {
+    let mut reasons = Vec::new();
     if let Some(gap) = status.gap {
-        return Some(format!(
+        reasons.push(format!(
             "{} mutations were given up since {}, because the backlog was full: a full resync is owed",
             gap.mutations, gap.since_ms
         ));
     }
-    link.stopped.map(|stopped| stopped.to_string())
+    if let Some(skewed) = status.skewed {
+        reasons.push(format!(
+            "the peer refused {} mutations since {}, because our clock is too far ahead of its own",
+            skewed.mutations, skewed.since_ms
+        ));
+    }
+    match (link.stopped, status.inbound_connected, status.peer_owes) {
+        (Some(stopped), ..) => reasons.push(stopped.to_string()),
+        // What keeps our own dialing from succeeding would be the first thing to look at.
+        _ if link.state != LinkState::Streaming => {}
+        (None, false, _) => reasons.push("no link from the peer".to_owned()),
+        (None, true, None) => reasons.push("the peer has not said yet what it owes".to_owned()),
+        (None, true, Some(owed)) if owed > 0 => reasons.push(format!("the peer still owes {owed} mutations")),
+        (None, true, Some(_)) => {}
+    }
+    (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
 fn peer_figures((link, status): &(PeerLink, replication::PeerStatus)) -> PeerFigures {
@@ -206,6 +223,7 @@ fn peer_figures((link, status): &(PeerLink, replication::PeerStatus)) -> PeerFig
         (Direction::Out, "acknowledged", counted.acked),
         (Direction::Out, "void", counted.void),
         (Direction::Out, "lost", counted.lost),
+        (Direction::Out, "skewed", counted.refused),
         (Direction::In, "applied", counted.applied),
         (Direction::In, "superseded", counted.superseded),
         (Direction::In, "duplicate", counted.duplicate),
@@ -218,13 +236,16 @@ fn peer_figures((link, status): &(PeerLink, replication::PeerStatus)) -> PeerFig
     PeerFigures {
         peer: link.addr.clone(),
         streaming: link.state == LinkState::Streaming,
+        inbound: status.inbound_connected,
         lag_ms: status.lag_ms,
         backlog_entries: status.backlog_entries,
         backlog_bytes: status.backlog_bytes,
         unacknowledged: status.unacked,
         mutations,
         resyncs_full: 0,
-        resyncs_partial: partial_resyncs(link),
+        resyncs_partial: status.catch_ups,
+        read_misses: link.counters.read_misses,
+        restarts: status.restarts,
         links_stopped: LinkStopped::LABELS.into_iter().zip(link.counters.stopped).collect(),
         sent_bytes: link.counters.sent_bytes,
         received_bytes: link.counters.received_bytes,
@@ -243,3 +264,6 @@ fn word(state: PeerState) -> &'static str {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
