@@ -106,6 +106,42 @@ async fn marks_of_the_meta_dialect_arrive() {
     mesh.in_sync().await;
 }
 
+#[tokio::test]
+async fn a_touched_stale_item_keeps_its_win_for_the_apps() {
+    let mut mesh = Mesh::new(PAIR).await;
+    let [a, b] = &mut mesh.sites[..] else { unreachable!() };
+    let in_sync = |shared: std::sync::Arc<memcloud_proxy::replication::Shared>| async move {
+        eventually("all is acknowledged", || shared.lock().in_sync()).await;
+    };
+    let stale = Marks { stale: true, ..Marks::default() };
+    a.set("s", "old").await;
+    a.change("s", "md s I T50\r\n", stale).await;
+    in_sync(a.shared.clone()).await;
+    let cas = |about: String| about.split(' ').find(|word| word.starts_with("cas=")).unwrap().to_owned();
+    let before = cas(a.ask("me s\r\n").await);
+    a.change("s", "touch s 300\r\n", Marks::default()).await;
+    in_sync(a.shared.clone()).await;
+    assert_eq!(cas(a.ask("me s\r\n").await), before, "the win was taken and given back");
+    let answer = b.ask("mg s t\r\n").await;
+    assert!(
+        took_the_win(&answer) && (answer.starts_with("HD t300") || answer.starts_with("HD t299")),
+        "{answer}"
+    );
+    // An app has taken the win, and the item is touched before that is sent: nobody on the other side may win too.
+    a.change("s", "md s I T50\r\n", stale).await;
+    in_sync(a.shared.clone()).await;
+    assert!(took_the_win(&a.ask("mg s t0\r\n").await));
+    assert_eq!(a.ask("touch s 500\r\n").await, "TOUCHED");
+    for marks in [Marks { won: true, ..stale }, Marks::default()] {
+        let Begin::Granted(slot) = a.shared.begin(b"s", next_lane()) else { panic!("nobody holds it") };
+        let effect = Effect::Item { payload: None, marks };
+        a.shared.complete(vec![Outcome::Key(slot, effect)], memcloud_proxy::replication::wall_clock_ms());
+    }
+    in_sync(a.shared.clone()).await;
+    let answer = b.ask("mg s\r\n").await;
+    assert!(answer.contains('X') && answer.contains('Z'), "{answer}");
+}
+
 /// Versions of memcached differ in the order of the two.
 fn took_the_win(answer: &str) -> bool {
     answer.ends_with(" W X") || answer.ends_with(" X W")

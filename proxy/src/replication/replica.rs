@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use super::clock::Clock;
 use super::flush::FlushGate;
 use super::gate::Pass;
-use super::mutation::Effect;
+use super::mutation::{Effect, Marks};
 use super::peer::{Debt, Peer};
 use super::status::Counters;
 use super::table::{Table, payload_len};
@@ -162,6 +162,12 @@ impl<W> Replica<W> {
     pub(super) fn owe(&mut self, at: u32, version: Version, effect: Effect, now_ms: u64) -> bool {
         let effect = self.within_bounds(effect);
         let cost_before = self.table[at].cost();
+        let before = &self.table[at];
+        let unsure = before.marks_unsure;
+        let plain = Marks::default();
+        let marked = matches!(before.effect(), Effect::Item { marks, .. } if *marks != plain || unsure);
+        let silent = matches!(&effect, Effect::Item { payload: None, marks } if *marks == plain);
+        self.table[at].marks_unsure = marked && silent;
         self.table.set_effect(at, effect);
         let entry = &mut self.table[at];
         debug_assert!(version > entry.version, "a key's versions only rise");

@@ -145,6 +145,7 @@ impl<W> Replica<W> {
             key: Arc::clone(&entry.key),
             version: entry.version,
             effect: entry.effect().clone(),
+            marks_unsure: entry.marks_unsure,
         });
         self.trim(to.0);
         true

@@ -31,6 +31,8 @@ pub(super) struct Entry<W> {
     pub(super) pins: u32,
     /// It stands in the age queue.
     pub(super) aged: bool,
+    /// The effect says nothing of marks, and stands for a write that left some as well.
+    pub(super) marks_unsure: bool,
     pub(super) gate: Gate<W>,
 }
 
@@ -107,6 +109,7 @@ impl<W> Table<W> {
             queued: 0,
             pins: 0,
             aged: false,
+            marks_unsure: false,
             gate: Gate::new(),
         };
         self.key_bytes += key.len() as u64;

@@ -103,3 +103,31 @@ fn a_link_that_comes_back_with_nothing_owed_has_nothing_to_catch_up() {
     a.connected(PEER);
     assert_eq!(catch_ups(&a), 1);
 }
+
+#[test]
+fn a_write_that_says_nothing_of_marks_does_not_hide_those_of_one_before() {
+    let mut a = replica("a");
+    a.connected(PEER);
+    let write = |a: &mut Replica<()>, marks| {
+        let slot = a.begin(b"k", 1, || ()).expect("nobody holds the gate");
+        a.complete(slot, Effect::Item { payload: None, marks }, NOW_MS, &mut Vec::new());
+    };
+    let unsure = |a: &mut Replica<()>| {
+        let mut owed = Vec::new();
+        a.take(PEER, 1, NOW_MS, &mut owed);
+        matches!(owed[..], [Owed::Key { marks_unsure: true, .. }])
+    };
+    let (touch, won) = (Marks::default(), Marks { stale: true, won: true, ..Marks::default() });
+    write(&mut a, touch);
+    assert!(!unsure(&mut a));
+    for marks in [won, touch, touch] {
+        write(&mut a, marks);
+    }
+    assert!(unsure(&mut a));
+    write(&mut a, won);
+    assert!(!unsure(&mut a), "the last one says it all");
+    assert!(a.acknowledge(PEER, 3, 0, NOW_MS));
+    write(&mut a, touch);
+    assert!(!unsure(&mut a), "what was before has been sent");
+    a.check_invariants();
+}

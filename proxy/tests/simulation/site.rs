@@ -429,7 +429,7 @@ impl Site {
     pub(crate) fn next_message(&mut self, to: usize) -> Option<Message> {
         Some(match self.outbox[to].pop_front()? {
             Owed::Flush { version, delay_ms } => Message::Flush { version, delay_ms },
-            Owed::Key { key, version, effect } => {
+            Owed::Key { key, version, effect, .. } => {
                 let item = match effect {
                     Effect::Item { payload: Some(payload), marks } => {
                         assert_eq!(marks, Marks::default());

@@ -4,14 +4,18 @@
 //! Reading must leave no trace an app could see. `mg` with `u` bumps nothing, but a stale item gives its win to
 //! whoever asks first. Hence two ways:
 //!
-//! - A key that is known to be marked stale is read with `me` and `gets`, which leave marks alone.
-//! - Any other one is read with `mg`. Should it be stale nevertheless (the mark is older than what the ledger
-//!   remembers), the answer says so, and the win is given back at once with `md I`, bound to the CAS just seen so
-//!   that it can hit no newer item. For that moment another asker may be told that somebody recaches already.
+//! - A key that is known to be marked stale is read with `me` and `gets`, which leave marks alone. They do not
+//!   tell marks either, so what is read so is remembered with its CAS: if a `touch` makes it to be read again and the
+//!   CAS is the same, the marks are too.
+//! - Any other one is read with `mg`, which alone can say whether it is stale. Should it be (the mark is older than
+//!   what is remembered, or came from a peer), the answer says so, and the win is given back at once with `md I`,
+//!   bound to the CAS just seen so that it can hit no newer item. For that moment another asker may be told that
+//!   somebody recaches already.
 //!
 //! Before 1.6.24 `me` shows the TTL with its sign reversed, and so -1 for both "never" and "one second left".
 //! That one case is read with `mg` too.
 
+use std::collections::{HashMap, VecDeque};
 use std::io;
 
 use bytes::Bytes;
@@ -31,9 +35,23 @@ pub(super) struct Found {
     pub(super) marks: Marks,
 }
 
+/// An item to be read.
+#[derive(Clone, Copy)]
+pub(super) struct Unread<'a> {
+    pub(super) key: &'a [u8],
+    /// What the write that made it unread says of its marks.
+    pub(super) marks: Marks,
+    /// A write that left marks came before that one, and was not sent.
+    pub(super) unsure: bool,
+}
+
 /// Reads items; connects when the first one is asked for.
 pub(super) struct Reader<'a> {
     config: &'a LinkConfig,
+    /// Stale items that were read with `me` and `gets`: their CAS and their marks.
+    stale: HashMap<Box<[u8]>, (u64, Marks)>,
+    /// Whether what was asked was asked so.
+    asked: VecDeque<bool>,
     local: Option<Connected>,
     /// For single reads while answers are outstanding on the other connection.
     side: Option<Connected>,
@@ -50,26 +68,28 @@ struct Connected {
 /// What `me` and `gets` say together.
 enum Marked {
     Gone,
-    Found(Found),
+    Found(Found, u64),
     /// They speak of different items, or of a TTL that can be read in two ways.
     Unclear,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(config: &'a LinkConfig) -> Self {
-        Self { config, local: None, side: None }
+        Self { config, stale: HashMap::new(), asked: VecDeque::new(), local: None, side: None }
     }
 
     /// Asks for items; [`answer`](Self::answer) must be called for each, in the same order, then
     /// [`finish`](Self::finish).
-    pub(super) async fn ask(&mut self, items: impl Iterator<Item = (&[u8], Marks)>) -> io::Result<()> {
+    pub(super) async fn ask<'i>(&mut self, items: impl Iterator<Item = Unread<'i>>) -> io::Result<()> {
         let mut requests = Vec::new();
-        for (key, marks) in items {
-            if reads_marked(key, marks) {
-                commands::read_marked(&mut requests, key);
+        for item in items {
+            let marked = self.reads_marked(item);
+            if marked {
+                commands::read_marked(&mut requests, item.key);
             } else {
-                commands::read(&mut requests, key);
+                commands::read(&mut requests, item.key);
             }
+            self.asked.push_back(marked);
         }
         if requests.is_empty() {
             return Ok(());
@@ -78,24 +98,54 @@ impl<'a> Reader<'a> {
     }
 
     /// The next item, if there is one.
-    pub(super) async fn answer(&mut self, key: &[u8], marks: Marks) -> io::Result<Option<Found>> {
+    pub(super) async fn answer(&mut self, item: Unread<'_>) -> io::Result<Option<Found>> {
+        let Unread { key, marks, .. } = item;
         let local = connected(&mut self.local, self.config).await?;
-        if !reads_marked(key, marks) {
+        if self.asked.pop_front() != Some(true) {
             return local.plain(key, marks).await;
         }
-        match local.marked(marks).await? {
-            Marked::Gone => Ok(None),
-            Marked::Found(found) => Ok(Some(found)),
-            Marked::Unclear => {
-                let side = connected(&mut self.side, self.config).await?;
-                let mut request = Vec::new();
-                commands::read(&mut request, key);
-                side.local.write(&request).await?;
-                let found = side.plain(key, marks).await;
-                side.finish().await?;
-                found
+        match local.marked().await? {
+            Marked::Gone => {
+                self.stale.remove(key);
+                return Ok(None);
             }
+            Marked::Found(found, cas) => {
+                let known = if marks.stale { Some(marks) } else { self.marks_of(key, cas) };
+                if let Some(marks) = known {
+                    self.remember(key, cas, marks);
+                    return Ok(Some(Found { marks, ..found }));
+                }
+            }
+            Marked::Unclear => {}
         }
+        let side = connected(&mut self.side, self.config).await?;
+        let mut request = Vec::new();
+        commands::read(&mut request, key);
+        side.local.write(&request).await?;
+        let found = side.plain(key, marks).await;
+        side.finish().await?;
+        found
+    }
+
+    /// `gets` takes no base64.
+    fn reads_marked(&self, item: Unread<'_>) -> bool {
+        let known = item.marks.stale || (!item.unsure && self.stale.contains_key(item.key));
+        known && key::text_form(item.key) == TextForm::Plain
+    }
+
+    fn marks_of(&self, key: &[u8], cas: u64) -> Option<Marks> {
+        self.stale.get(key).filter(|(of, _)| *of == cas).map(|(_, marks)| *marks)
+    }
+
+    /// Without CAS (`-C`) all are 0, and say nothing.
+    fn remember(&mut self, key: &[u8], cas: u64, marks: Marks) {
+        if cas == 0 {
+            return;
+        }
+        if self.stale.len() >= REMEMBERED_MAX {
+            self.stale.clear();
+        }
+        self.stale.insert(key.into(), (cas, marks));
     }
 
     /// Reads what is left to be read.
@@ -161,7 +211,7 @@ impl Connected {
     }
 
     /// The answers to `me` and `gets`.
-    async fn marked(&mut self, marks: Marks) -> io::Result<Marked> {
+    async fn marked(&mut self) -> io::Result<Marked> {
         let about = self.local.line().await?;
         let item = self.local.line().await?;
         if item.as_ref() == b"END" {
@@ -189,7 +239,7 @@ impl Connected {
             return Ok(Marked::Unclear);
         }
         let expiry = Expiry::from_ttl_left(ttl, wall_clock_ms() / 1000);
-        Ok(Marked::Found(Found { flags, expiry, value, marks }))
+        Ok(Marked::Found(Found { flags, expiry, value, marks: Marks::default() }, cas))
     }
 
     async fn finish(&mut self) -> io::Result<()> {
@@ -198,11 +248,6 @@ impl Connected {
         }
         Ok(())
     }
-}
-
-/// `gets` takes no base64.
-fn reads_marked(key: &[u8], marks: Marks) -> bool {
-    marks.stale && key::text_form(key) == TextForm::Plain
 }
 
 /// `VERSION 1.6.24` and later. What cannot be read is taken for an old one, which costs a little and is never wrong.
@@ -225,6 +270,9 @@ pub(super) fn field<N: std::str::FromStr>(line: &[u8], name: &[u8]) -> Option<N>
 fn parsed<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
+
+/// Beyond this the memory of stale items begins anew: forgetting costs a `mg` and is never wrong.
+const REMEMBERED_MAX: usize = 16_384;
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ use super::super::commands::is_speakable;
 use super::super::message::{Item, Message, Tag};
 use super::super::state::LinkStopped;
 use super::raw;
-use super::reader::{Found, Reader};
+use super::reader::{Found, Reader, Unread};
 use crate::replication::{Effect, Marks, Owed, PeerId, Version, wall_clock_ms};
 
 /// Writes to one peer, for as long as one link lives.
@@ -80,7 +80,7 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
     }
 
     async fn send(&mut self, slice: &[Owed]) -> Result<(), LinkStopped> {
-        let raw: Vec<_> = slice.iter().filter_map(unread).filter(is_raw).map(|(key, _)| key).collect();
+        let raw: Vec<_> = slice.iter().filter_map(unread).filter(is_raw).map(|item| item.key).collect();
         let mut raw = raw::read(&self.context.config, &raw).await.map_err(|_| LinkStopped::Upstream)?;
         let unread_by_text = slice.iter().filter_map(unread).filter(|item| !is_raw(item));
         self.reader.ask(unread_by_text).await.map_err(|_| LinkStopped::Upstream)?;
@@ -90,10 +90,12 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
                     let delay_s = u32::try_from(delay_ms.div_ceil(1000)).unwrap_or(u32::MAX);
                     Message::Flush { delay_s, tag: self.tag(*version) }.encode(&mut self.out);
                 }
-                Owed::Key { key, version, effect: Effect::Removed | Effect::None } => {
+                Owed::Key { key, version, effect: Effect::Removed | Effect::None, .. } => {
                     self.gone(key, *version)
                 }
-                Owed::Key { key, version, effect: Effect::Item { payload: Some(payload), marks } } => {
+                Owed::Key {
+                    key, version, effect: Effect::Item { payload: Some(payload), marks }, ..
+                } => {
                     let found = Found {
                         flags: payload.flags,
                         expiry: payload.expiry,
@@ -104,8 +106,8 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
                 }
                 Owed::Key { key, version, .. } => {
                     let found = match unread(owed) {
-                        Some(item) if is_raw(&item) => Ok(raw.remove(item.0)),
-                        Some((key, marks)) => self.reader.answer(key, marks).await,
+                        Some(item) if is_raw(&item) => Ok(raw.remove(item.key)),
+                        Some(item) => self.reader.answer(item).await,
                         None => Ok(None),
                     };
                     match found.map_err(|_| LinkStopped::Upstream)? {
@@ -172,18 +174,20 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
     }
 }
 
-/// Key and marks of an item that has to be read before it is sent.
-fn unread(owed: &Owed) -> Option<(&[u8], Marks)> {
-    match owed {
-        Owed::Key { key, effect: Effect::Item { payload: None, marks }, .. } => Some((key, *marks)),
-        Owed::Key { key, effect: Effect::Unknown, .. } => Some((key, Marks::default())),
-        _ => None,
-    }
+/// An item that has to be read before it is sent.
+fn unread(owed: &Owed) -> Option<Unread<'_>> {
+    let Owed::Key { key, effect, marks_unsure, .. } = owed else { return None };
+    let marks = match effect {
+        Effect::Item { payload: None, marks } => *marks,
+        Effect::Unknown => Marks::default(),
+        _ => return None,
+    };
+    Some(Unread { key, marks, unsure: *marks_unsure })
 }
 
 /// No text command can name it.
-fn is_raw((key, _): &(&[u8], Marks)) -> bool {
-    !is_speakable(key)
+fn is_raw(item: &Unread<'_>) -> bool {
+    !is_speakable(item.key)
 }
 
 const BATCH_MUTATIONS_MAX: usize = 512;
