@@ -56,6 +56,8 @@ pub(crate) struct Session {
     refusal: Option<String>,
     /// Nothing is sent before all answers are here.
     alone: bool,
+    /// What memcached can do was asked for, whatever came of it.
+    asked_capability: bool,
     /// Something was answered here, and not by memcached.
     answered: bool,
     /// The last request was a classic retrieval, whose answer memcached sends at once.
@@ -143,6 +145,7 @@ pub(crate) async fn run(context: Rc<Context>, stream: Stream, shared: Option<Rc<
         granted: None,
         refusal: None,
         alone: false,
+        asked_capability: false,
         answered: false,
         behind_get: false,
         pipelined: false,
@@ -172,7 +175,10 @@ impl Session {
             Step::Own => self.open_own().await,
             Step::Gate(wait, lane, key) => self.wait_for_gate(wait, lane, key).await,
             Step::Idle => self.idle().await,
-            Step::Capability => self.context.learn_capability().await,
+            Step::Capability => {
+                self.asked_capability = true;
+                self.context.learn_capability().await;
+            }
             Step::Stream => self.stream_request().await,
             Step::LongLine => self.stream_line().await,
             Step::Raw => self.relay().await,

@@ -27,11 +27,13 @@ impl Session {
     /// Hands on the request at the front of `rest`. 0 if it is not all here.
     pub(super) fn text(&mut self, rest: &[u8]) -> Result<usize, Step> {
         let framing = self.context.capability.get().framing;
-        if self.context.capability.get().binary_only && self.own.is_some() {
+        if self.context.capability.get().binary_only {
             // It will close at this; how, is its business.
-            return Err(Step::Raw);
+            return Err(self.own_or_over(Step::Raw));
         }
         match text::decode(rest, &framing) {
+            // No command at all, perhaps, and memcached one that would not wait for the end of it.
+            Decoded::Incomplete if self.must_ask() => Err(Step::Capability),
             Decoded::Incomplete => Ok(0),
             Decoded::LineTooLong if memchr::memchr(b'\n', rest).is_some() => {
                 self.text_request(rest, &text::decode_line(rest, &framing))
@@ -44,6 +46,11 @@ impl Session {
             Decoded::LongGet => Err(self.own_or_over(Step::LongLine)),
             Decoded::Request(request) => self.text_request(rest, &request),
         }
+    }
+
+    /// Whether what memcached makes of ill-formed input is still to be asked. Once: it may be away.
+    fn must_ask(&self) -> bool {
+        !self.context.capability_known.get() && !self.asked_capability
     }
 
     /// This step on an own connection, which is got first. If that is refused the line cannot be passed on at all.
@@ -68,7 +75,7 @@ impl Session {
         if let Some(reason) = self.refusal.take() {
             return Ok(self.refuse(request, rest.len(), &reason));
         }
-        if matches!(request.command, Command::Odd) && !self.context.capability_known.get() {
+        if matches!(request.command, Command::Odd) && self.must_ask() {
             return Err(Step::Capability);
         }
         if matches!(request.command, Command::Dump | Command::Watch) && self.stands_behind_answers() {

@@ -84,11 +84,12 @@ impl Monitor {
     /// Watches for ever.
     pub(crate) async fn run(self) {
         loop {
-            let error = match timeout(self.patience, net::connect(&self.address)).await {
+            let ended = match timeout(self.patience, net::connect(&self.address)).await {
                 Ok(Ok(stream)) => self.watch(BufReader::new(stream)).await,
-                Ok(Err(error)) => error,
-                Err(_) => io::Error::from(io::ErrorKind::TimedOut),
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
             };
+            let Err(error) = ended else { continue };
             self.state.send_if_modified(|state| {
                 let down = Some(format!("memcached at {} is not reachable: {error}", self.address));
                 let new = state.down != down;
@@ -100,12 +101,12 @@ impl Monitor {
         }
     }
 
-    /// Returns what went wrong in the end.
-    async fn watch(&self, mut link: BufReader<Stream>) -> io::Error {
-        self.state.send_modify(|state| state.down = None);
+    /// Asks, then watches until something goes wrong.
+    async fn watch(&self, mut link: BufReader<Stream>) -> io::Result<()> {
+        self.state.send_if_modified(|state| state.down.take().is_some());
         tokio::select! {
             () = self.wanted.notified() => {}
-            ended = line(&mut link) => return ended.err().unwrap_or_else(|| io::Error::other("it spoke unasked")),
+            ended = line(&mut link) => return ended.and_then(|_| Err(io::Error::other("it spoke unasked"))),
         }
         // From now on every connection is asked at once.
         self.wanted.notify_one();
@@ -114,29 +115,24 @@ impl Monitor {
                 tracing::info!(upstream.addr = %self.address, version, ?capability, "memcached answers");
                 self.state.send_replace(UpstreamState { down: None, asked: true, version, capability });
             }
-            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return self.binary_only().await;
-            }
-            Ok(Err(error)) => return error,
-            Err(_) => return io::ErrorKind::TimedOut.into(),
+            Ok(Err(error)) if is_closing(&error) => return self.refused_text().await,
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
-        self.listen(link).await
+        Err(self.listen(link).await)
     }
 
-    /// It closes at the first word of text: only whether it can be reached is watched.
-    async fn binary_only(&self) -> io::Error {
+    /// It closed at the first word of text. Whether it still does is asked again and again.
+    async fn refused_text(&self) -> io::Result<()> {
         let capability = Capability { binary_only: true, ..Capability::default() };
-        self.state.send_modify(|state| {
-            *state = UpstreamState { down: None, asked: true, version: String::new(), capability }
+        self.state.send_if_modified(|state| {
+            let now = UpstreamState { down: None, asked: true, version: String::new(), capability };
+            let new = *state != now;
+            *state = now;
+            new
         });
-        loop {
-            sleep(INTERVAL).await;
-            match timeout(self.patience, net::connect(&self.address)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return error,
-                Err(_) => return io::ErrorKind::TimedOut.into(),
-            }
-        }
+        sleep(INTERVAL).await;
+        Ok(())
     }
 
     /// Returns what went wrong in the end.
@@ -157,13 +153,13 @@ impl Monitor {
 }
 
 async fn ask_all(link: &mut BufReader<Stream>) -> io::Result<(String, Capability)> {
-    link.get_mut().write_all(b"version\r\n").await?;
+    link.get_mut().write_all(FIRST_WORDS).await?;
     let answer = line(link).await?;
     if answer == UNAUTHENTICATED {
         return Ok((String::new(), Capability { authentication: true, ..Capability::default() }));
     }
     let version = String::from_utf8_lossy(answer.strip_prefix(b"VERSION ").unwrap_or(&answer)).into_owned();
-    let meta = lines_before_version(link, b"mn\r\n").await?.iter().any(|line| line == b"MN");
+    let meta = lines_before_version(link, b"").await?.iter().any(|line| line == b"MN");
     let mut framing = Framing::default();
     if meta {
         let long_key = format!("set {} 0 0 2\r\n", "k".repeat(251));
@@ -201,6 +197,12 @@ async fn lines_before_version(link: &mut BufReader<Stream>, question: &[u8]) -> 
     Err(io::Error::other("it answers more than it was asked"))
 }
 
+/// The other side closed, in one of the ways in which that shows.
+fn is_closing(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(error.kind(), K::UnexpectedEof | K::ConnectionReset | K::BrokenPipe | K::ConnectionAborted)
+}
+
 async fn line(link: &mut BufReader<Stream>) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let read = link.take(ANSWER_BYTES_MAX).read_until(b'\n', &mut line).await?;
@@ -210,6 +212,8 @@ async fn line(link: &mut BufReader<Stream>) -> io::Result<Vec<u8>> {
     Ok(super::trim(&line).to_vec())
 }
 
+/// As long as the header of a binary packet: a server that speaks only that dialect waits for one, then closes.
+const FIRST_WORDS: &[u8] = b"version\r\nmn\r\nmn\r\nmn\r\nmn\r\n";
 const INTERVAL: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(100);
 const ANSWER_LINES_MAX: usize = 1024;

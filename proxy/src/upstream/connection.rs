@@ -122,15 +122,15 @@ pub(crate) async fn open_own(context: &Rc<Context>, owner: &Rc<Downstream>) -> R
 /// Connects and waits until memcached has answered once: a hung server accepts connections too.
 async fn establish(context: &Context) -> io::Result<Stream> {
     let mut stream = net::connect(&context.settings.upstream).await?;
-    stream.write_all(b"mn\r\n").await?;
+    stream.write_all(GREETING).await?;
     let mut answer = Vec::with_capacity(64);
-    while !answer.ends_with(b"\n") && answer.len() < 512 {
+    while GREETED.starts_with(&answer) && answer.len() < GREETED.len() {
         if stream.read_buf(&mut answer).await? == 0 {
             return Err(io::Error::other("it closed the connection at once"));
         }
     }
     match answer.as_slice() {
-        b"MN\r\n" => Ok(stream),
+        GREETED => Ok(stream),
         other => Err(io::Error::other(String::from_utf8_lossy(other).trim_end().to_owned())),
     }
 }
@@ -316,6 +316,9 @@ impl State {
     }
 }
 
+/// As long as the header of a binary packet: a server that speaks only that dialect waits for one, then closes.
+const GREETING: &[u8] = b"mn\r\nmn\r\nmn\r\nmn\r\nmn\r\nmn\r\n";
+const GREETED: &[u8] = b"MN\r\nMN\r\nMN\r\nMN\r\nMN\r\nMN\r\n";
 const RECONNECT_MIN: Duration = Duration::from_millis(10);
 const RECONNECT_MAX: Duration = Duration::from_secs(1);
 /// Reads in one turn, before other tasks of the worker have theirs.

@@ -2,7 +2,7 @@
 
 Each file runs for each kind of relay in one pool of workers: most of the time the tests sleep. Through a sidecar
 a file has to do as well as `t-socat.txt` says of a plain TCP relay; `t-shared.txt` lists what may differ with
-shared upstream connections, and why. A file that fails in the crowd gets a second try in quiet,
+shared upstream connections, and `t-peer.txt` with a peer, and why. A file that fails in the crowd gets a second try in quiet,
 as the tests watch the clock; the report says so.
 """
 
@@ -98,14 +98,16 @@ def acceptable(result, file, allowed):
 def run(tree, kinds, state, proxy, jobs, only=(), say=print):
     """Run all files for all kinds. Returns {(kind, file): Outcome}."""
     socat = read_list("t-socat.txt")
-    shared = {**socat, **read_list("t-shared.txt")}
+    peer = {**socat, **read_list("t-peer.txt")}
+    shared = {**peer, **read_list("t-shared.txt")}
+    lists = {"direct": {}, "socat": socat, "dedicated": socat, "dedicated+peer": peer}
     outcome = {}
 
     def one(kind, name):
         return kind, name, *run_file(tree, name, kind, state, proxy)
 
     def judge(kind, name, result, output, seconds, note):
-        allowed = {} if kind == "direct" else shared if kind.startswith("shared") else socat
+        allowed = lists.get(kind, shared)
         fine = acceptable(result, name, allowed)
         path = os.path.join(state, f"{name}.{kind}.log")
         with open(path, "w") as log:
