@@ -15,10 +15,10 @@ check: ## format, lints and docs as errors, dependency policy
 	.ci/deny
 
 test: ## every test: ours, memcached's own, client libraries, a short fuzz run
-	$(call if_there,tests/setup)
+	tests/setup
 	cargo test --workspace --locked --no-fail-fast
-	$(call if_there,tests/suites/run)
-	$(call if_there,protocol/fuzz/run,20)
+	tests/suites/run
+	protocol/fuzz/run 20
 
 clients: ## the client libraries that take longer to install
 	tests/suites/clients
@@ -31,5 +31,3 @@ fuzz: ## ten minutes for each target
 
 advisories: ## known flaws of dependencies; needs a network
 	.ci/deny advisories
-
-if_there = @if [ -e $(1) ]; then echo $(1) $(2); $(1) $(2); else echo "skipped: $(1) is not there"; fi

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -80,16 +80,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     tracing::info!(listen = %list(&config.listen), upstream = %config.upstream, admin = %config.admin, "serving");
 
     stop.cancelled().await;
-    tracing::info!("draining");
+    // One limit for all: apps may use most of it, what is owed to peers has the rest.
+    let deadline = Instant::now() + config.drain_timeout;
     front_door.wait().await;
     workers_stop.cancel();
     let joined = tokio::task::spawn_blocking(move || workers.into_iter().for_each(Worker::join));
-    if timeout(config.drain_timeout, joined).await.is_err() {
+    if timeout(config.drain_timeout * 3 / 4, joined).await.is_err() {
         tracing::warn!("some apps were cut off: they were not done within --drain-timeout");
     }
     links_stop.cancel();
     tracker.close();
-    if timeout(config.drain_timeout, tracker.wait()).await.is_err() {
+    if timeout_at(deadline, tracker.wait()).await.is_err() {
         tracing::warn!("peers have not taken all that is owed to them within --drain-timeout");
     }
     admin_stop.cancel();

@@ -12,15 +12,21 @@ use tokio_util::sync::CancellationToken;
 /// The operating system takes no handler.
 pub async fn ask_twice(stop: CancellationToken) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    for first in [true, false] {
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
         let name = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
+            _ = hangup.recv() => {
+                // It must not end the process, which is what an unhandled one does.
+                tracing::warn!("SIGHUP: this version reads its configuration at start only; restart to apply it");
+                continue;
+            }
         };
-        if first {
-            tracing::info!(signal = name, "draining");
-            stop.cancel();
+        if stop.is_cancelled() {
+            return Ok(());
         }
+        tracing::info!(signal = name, "draining");
+        stop.cancel();
     }
-    Ok(())
 }
