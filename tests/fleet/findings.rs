@@ -1,0 +1,179 @@
+//! One test for each fault that a review or another program's suite has found.
+
+#![allow(clippy::unwrap_used, reason = "a broken expectation of a test ends the test")]
+
+use std::time::Duration;
+
+use memcloud_tests::process::Folder;
+use memcloud_tests::sidecar::Settings;
+use memcloud_tests::{Fleet, Memcached, Plan, Sidecar, eventually};
+
+const SOON: Duration = Duration::from_secs(15);
+
+fn pair_of_sites() -> Fleet {
+    let fleet = Plan::of(2).start();
+    fleet.wait_in_sync(SOON);
+    fleet
+}
+
+/// Waits until the other site has what this one has, and says what that is.
+fn mirrored(fleet: &Fleet, key: &str) -> Option<Vec<u8>> {
+    fleet.wait_in_sync(SOON);
+    let [here, there] = [0, 1].map(|site| fleet.sites[site].memcached.client().get(key).unwrap());
+    assert_eq!(here, there, "{key} differs");
+    here
+}
+
+/// Apps that stop reading hold at most what they may together; beyond that they are cut off, and others go on.
+#[test]
+fn answers_that_nobody_reads_have_a_bound_together() {
+    let folder = Folder::new();
+    let memcached = Memcached::start("memcached", &folder, &["-m", "256"]);
+    let flags = ["--session-buffer-bytes", "8MiB", "--workers", "1"];
+    let sidecar = Sidecar::start(Settings::new("r", memcached.address()).with(&flags), &folder);
+    let value = vec![b'x'; 500_000];
+    for number in 0..40 {
+        assert_eq!(memcached.client().set(&format!("k{number}"), &value).unwrap(), "STORED");
+    }
+    let all: String = (0..40).map(|number| format!(" k{number}")).collect();
+    let mut slow: Vec<_> = (0..4).map(|_| sidecar.client()).collect();
+    for client in &mut slow {
+        client.send(format!("get{all}\r\n")).unwrap();
+    }
+    eventually("a slow reader is cut off", SOON, || {
+        (sidecar.metric("memcloud_proxy_slow_readers_closed_total", &[]) >= 1.0).then_some(())
+    });
+    assert_eq!(sidecar.client().set("other", b"goes on").unwrap(), "STORED");
+}
+
+/// Apps that vanish in the middle of a long request, a long line or a watch leave no session behind.
+#[test]
+fn apps_that_vanish_in_the_middle_end_their_session() {
+    let fleet = pair_of_sites();
+    let sidecar = &fleet.sites[0].sidecar;
+    for half in ["set big 0 0 1000000\r\nxxxx".to_owned(), format!("get {} ", "k".repeat(240)).repeat(20)] {
+        let mut client = sidecar.client();
+        client.send(half).unwrap();
+        client.vanish();
+    }
+    let mut watcher = sidecar.client();
+    assert_eq!(watcher.ask("watch evictions"), "OK");
+    watcher.vanish();
+    eventually("no session is left", SOON, || (sidecar.status()["sessions"] == 0).then_some(()));
+}
+
+/// A watch that memcached refuses leaves the connection as it was, its later writes mirrored.
+#[test]
+fn writes_behind_a_refused_watch_are_mirrored() {
+    let fleet = pair_of_sites();
+    let mut app = fleet.sites[0].sidecar.client();
+    let answer = app.ask("watch nonsense");
+    assert_ne!(answer, "OK");
+    assert_eq!(app.set("behind", b"it").unwrap(), "STORED");
+    assert_eq!(mirrored(&fleet, "behind").unwrap(), b"it");
+}
+
+/// A storage line that is oddly written, with a value that comes in pieces, and one behind an overlong line.
+#[test]
+fn odd_writes_are_mirrored() {
+    let fleet = pair_of_sites();
+    let mut app = fleet.sites[0].sidecar.client();
+    app.send("set  odd 0 0 200000\r\n").unwrap();
+    app.send("x".repeat(100_000)).unwrap();
+    app.send("x".repeat(100_000)).unwrap();
+    assert_eq!(app.ask(""), "STORED");
+    assert_eq!(mirrored(&fleet, "odd").unwrap().len(), 200_000);
+
+    app.send(format!("{}\r\nset after 0 0 1\r\nx\r\n", "z".repeat(3000))).unwrap();
+    // memcached takes such a line if it comes in one piece, and closes otherwise.
+    let answered = app.until(b"STORED\r\n").is_ok();
+    fleet.wait_in_sync(SOON);
+    let there = fleet.sites[1].memcached.client().get("after").unwrap();
+    assert_eq!(there.is_some(), answered);
+}
+
+/// An upload that is cut after its head may have removed the old item already.
+#[test]
+fn an_upload_that_is_cut_leaves_both_sites_alike() {
+    let fleet = pair_of_sites();
+    let mut app = fleet.sites[0].sidecar.client();
+    assert_eq!(app.set("cut", b"old").unwrap(), "STORED");
+    mirrored(&fleet, "cut");
+    app.send("set cut 0 0 2000000\r\nxxxx").unwrap();
+    app.vanish();
+    eventually("both sites agree", SOON, || {
+        let [here, there] = [0, 1].map(|site| fleet.sites[site].memcached.client().get("cut").unwrap());
+        (here == there
+            && fleet.sites[0].sidecar.status()["sessions"] == 0
+            && fleet.sites[0].sidecar.in_sync())
+        .then_some(())
+    });
+    mirrored(&fleet, "cut");
+}
+
+/// An oddly written retrieval brings its value whole, whatever the value holds.
+#[test]
+fn odd_retrievals_bring_values_whole() {
+    let fleet = pair_of_sites();
+    let mut app = fleet.sites[0].sidecar.client();
+    for value in [b"aa\r\nMN\r\nbb".to_vec(), vec![b'x'; 900_000]] {
+        assert_eq!(app.set("odd", &value).unwrap(), "STORED");
+        app.send("get  odd\r\n").unwrap();
+        assert_eq!(app.line().unwrap(), format!("VALUE odd 0 {}\r\n", value.len()));
+        assert_eq!(app.take(value.len() + 7).unwrap(), [&value[..], b"\r\nEND\r\n"].concat());
+    }
+}
+
+/// An app that does not read its answers must not keep others from writing the keys it writes.
+#[test]
+fn a_slow_reader_holds_no_gate() {
+    let fleet = Plan::of(2).sidecars(&["--upstream-connections", "dedicated"]).start();
+    fleet.wait_in_sync(SOON);
+    let sidecar = &fleet.sites[0].sidecar;
+    let value = vec![b'v'; 1_000_000];
+    assert_eq!(sidecar.client().set("big", &value).unwrap(), "STORED");
+    let mut slow = sidecar.client();
+    slow.send(format!("{}set k 0 0 1\r\nx\r\n", "get big\r\n".repeat(40))).unwrap();
+    for _ in 0..20 {
+        assert_eq!(sidecar.client().set("k", b"mine").unwrap(), "STORED");
+        assert_eq!(fleet.sites[1].sidecar.client().set("k", b"theirs").unwrap(), "STORED");
+    }
+    assert_eq!(sidecar.client().ask("flush_all"), "OK");
+    drop(slow);
+}
+
+/// A value that is still being written when memcached falls silent is mirrored once it wakes up.
+#[test]
+fn a_write_whose_answer_never_came_is_read_again() {
+    let fleet = Plan::of(2).sidecars(&["--upstream-timeout", "1s"]).start();
+    fleet.wait_in_sync(SOON);
+    let mut app = fleet.sites[0].sidecar.client();
+    let half = "x".repeat(150_000);
+    app.send(format!("set frozen 0 0 300000\r\n{half}")).unwrap();
+    eventually("the first half is taken", SOON, || {
+        (fleet.sites[0].sidecar.status()["sessions"] == 1).then_some(())
+    });
+    fleet.sites[0].memcached.hang();
+    app.send(format!("{half}\r\n")).unwrap();
+    assert!(app.line().map_or(true, |line| line.starts_with("SERVER_ERROR")), "no answer can come");
+    fleet.sites[0].memcached.resume();
+    eventually("the sites agree again", SOON, || {
+        let there = fleet.sites[1].memcached.client().get("frozen").unwrap();
+        let here = fleet.sites[0].memcached.client().get("frozen").unwrap();
+        (here == there && fleet.sites.iter().all(|site| site.sidecar.in_sync())).then_some(())
+    });
+}
+
+/// A socket path that holds something else is not taken away.
+#[test]
+fn a_file_in_the_place_of_a_socket_stays() {
+    let folder = Folder::new();
+    let memcached = Memcached::start("memcached", &folder, &[]);
+    let path = folder.path().join("precious");
+    std::fs::write(&path, "data").unwrap();
+    let listen = format!("unix:{}", path.display());
+    let settings = Settings::new("r", memcached.address()).with(&["--listen", &listen]);
+    let mut sidecar = Sidecar::launch(settings, &folder);
+    assert_eq!(sidecar.process_mut().wait(SOON).code(), Some(69));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
+}
