@@ -17,7 +17,9 @@
 
 mod binary;
 mod intent;
+mod label;
 mod local;
+mod odd;
 mod slow;
 mod text;
 

@@ -5,10 +5,9 @@ use std::rc::Rc;
 
 use memcloud_protocol::memcache::binary::{self, Command, Decoded, Request};
 use memcloud_protocol::memcache::expiry::Expiry;
-use memcloud_protocol::memcache::text::{ArithmeticVerb, StoreVerb};
 
+use super::label::binary_label;
 use super::{Session, Step, WHOLE_REQUEST_MAX, intent};
-use crate::metrics::CommandName;
 use crate::replication::effect::Intent;
 use crate::upstream::{Hold, Quiet, Shape, Upstream, Write};
 
@@ -71,7 +70,7 @@ impl Session {
     ) -> Result<(), Step> {
         let write = self.write_of(upstream, request, &packet[request.head..])?;
         let shape = if matches!(request.command, Command::Stat) { Shape::Packets } else { Shape::Packet };
-        let mut pending = self.owed(shape, label(&request.command));
+        let mut pending = self.owed(shape, binary_label(&request.command));
         pending.write = write.map(Box::new);
         match request.quiet {
             Some(loud) => {
@@ -110,37 +109,4 @@ impl Session {
 /// What of the reply the app does not want.
 pub(super) fn quiet_of(request: &Request<'_>) -> Quiet {
     if request.quiet.is_some() { Quiet::Packet(request.opcode) } else { Quiet::No }
-}
-
-/// Under which name a request is counted.
-pub(super) fn label(command: &Command) -> CommandName {
-    match command {
-        Command::Get { .. } => CommandName::Get,
-        Command::Store { cas: 1.., .. } => CommandName::Cas,
-        Command::Store { verb, .. } | Command::Concat { verb, .. } => store_label(*verb),
-        Command::Delete { .. } => CommandName::Delete,
-        Command::Arithmetic { verb: ArithmeticVerb::Incr, .. } => CommandName::Incr,
-        Command::Arithmetic { .. } => CommandName::Decr,
-        Command::Touch { .. } => CommandName::Touch,
-        Command::GetAndTouch { .. } => CommandName::Gat,
-        Command::Flush { .. } => CommandName::FlushAll,
-        Command::Noop => CommandName::Noop,
-        Command::Version => CommandName::Version,
-        Command::Quit => CommandName::Quit,
-        Command::Stat => CommandName::Stats,
-        Command::Sasl => CommandName::Auth,
-        _ => CommandName::Other,
-    }
-}
-
-/// The name of a storage command.
-pub(super) fn store_label(verb: StoreVerb) -> CommandName {
-    match verb {
-        StoreVerb::Set => CommandName::Set,
-        StoreVerb::Add => CommandName::Add,
-        StoreVerb::Replace => CommandName::Replace,
-        StoreVerb::Append => CommandName::Append,
-        StoreVerb::Prepend => CommandName::Prepend,
-        StoreVerb::Cas => CommandName::Cas,
-    }
 }

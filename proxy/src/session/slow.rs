@@ -172,8 +172,8 @@ impl Session {
         };
         self.note_marks(&request);
         let odd = matches!(request.command, text::Command::Odd | text::Command::Admin);
-        let mut pending =
-            self.owed(if odd { Shape::UntilNoop } else { Shape::Line }, super::text::label(&request.command));
+        let mut pending = self
+            .owed(if odd { Shape::UntilNoop } else { Shape::Line }, super::label::label(&request.command));
         pending.quiet = super::text::quiet_of(&request);
         Some(Plan {
             used: request.line.len(),
@@ -188,7 +188,7 @@ impl Session {
     fn plan_binary(&self) -> Option<Plan> {
         let binary::Decoded::Request(request) = binary::decode(&self.input) else { return None };
         let mut head = self.input[..request.head].to_vec();
-        let mut pending = self.owed(Shape::Packet, super::binary::label(&request.command));
+        let mut pending = self.owed(Shape::Packet, super::label::binary_label(&request.command));
         if let Some(loud) = request.quiet {
             pending.quiet = super::binary::quiet_of(&request);
             head[1] = loud;

@@ -13,10 +13,11 @@ use std::rc::Rc;
 
 use memcloud_protocol::memcache::expiry::Expiry;
 use memcloud_protocol::memcache::text::{
-    self, ArithmeticVerb, Command, Decoded, GatVerb, GetVerb, Keys, Meta, MetaMode, MetaVerb, Reach, Request,
+    self, Command, Decoded, GatVerb, GetVerb, Keys, Meta, MetaMode, MetaVerb, Request,
 };
 
-use super::binary::store_label;
+use super::label::label;
+use super::odd::reflects_any_bytes;
 use super::{Session, Step, WHOLE_REQUEST_MAX, intent};
 use crate::metrics::CommandName;
 use crate::replication::Slot;
@@ -101,27 +102,6 @@ impl Session {
         self.send_text(&upstream, request, &rest[request.line.len()..len])?;
         self.behind_get = matches!(request.command, Command::Get { .. } | Command::GetAndTouch { .. });
         Ok(len)
-    }
-
-    /// memcached refuses to dump or watch behind answers that it has not sent yet; on a connection of its own it
-    /// sees that by itself.
-    fn stands_behind_answers(&self) -> bool {
-        self.pipelined || self.own.is_none() && self.downstream.in_flight() > 0 && !self.behind_get
-    }
-
-    fn note_pipelined(&mut self) -> Step {
-        self.pipelined = true;
-        Step::Idle
-    }
-
-    fn refuse_pipelined(&mut self, request: &Request<'_>) -> usize {
-        self.pipelined = false;
-        self.answered = true;
-        let what: &[u8] = if matches!(request.command, Command::Watch) { b"watch" } else { b"metadump" };
-        self.downstream.deliver(b"ERROR cannot pipeline other commands before ");
-        self.downstream.deliver(what);
-        self.downstream.deliver(b"\r\n");
-        request.line.len()
     }
 
     fn wants_own(&self, request: &Request<'_>) -> bool {
@@ -314,61 +294,6 @@ impl Session {
         Intent::StoreStale { cas, before }
     }
 
-    /// A line whose answers cannot be counted: all up to that of the `mn` behind it are its own.
-    fn send_odd(&mut self, upstream: &Rc<Upstream>, request: &Request<'_>, body: &[u8]) -> Result<(), Step> {
-        self.note_marks(request);
-        let write = self.write_of_odd(upstream, request)?;
-        if request.line.first() == Some(&FIRST_BYTE_OF_BINARY) {
-            // As the first byte of a fresh connection it would make that a binary one.
-            let mut pending = self.owed(Shape::Line, CommandName::Other);
-            pending.quiet = Quiet::Noreply;
-            upstream.request(&[b"mn\r\n"], pending);
-        }
-        let mut pending = self.owed(Shape::UntilNoop, label(&request.command));
-        pending.write = write;
-        upstream.request(&[request.line, body, b"mn\r\n"], pending);
-        Ok(())
-    }
-
-    fn write_of_odd(
-        &mut self,
-        upstream: &Upstream,
-        request: &Request<'_>,
-    ) -> Result<Option<Box<Write>>, Step> {
-        if self.context.replication.is_none() {
-            return Ok(None);
-        }
-        let keys: Vec<Box<[u8]>> = match request.reach() {
-            Reach::Nothing => return Ok(None),
-            Reach::Everything => {
-                let hold = self.gate_of_all(upstream)?.then(|| self.hold_of_odd_flush(request));
-                return Ok(hold.map(|hold| Box::new(Write { hold, intent: Intent::Flush, effect: None })));
-            }
-            Reach::Key(key) => vec![key.as_ref().into()],
-            Reach::Keys(keys) => keys.map(Into::into).collect(),
-        };
-        Ok(Some(Box::new(Write { hold: Hold::Afterwards(keys), intent: Intent::Odd, effect: None })))
-    }
-
-    /// `flush_all` oddly written; memcached reads its delay all the same.
-    fn hold_of_odd_flush(&self, request: &Request<'_>) -> Hold {
-        let words = request.line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
-        let delay = words.skip(1).find_map(|word| std::str::from_utf8(word).ok()?.parse::<i64>().ok());
-        match Expiry::from_exptime(delay.unwrap_or(0), self.context.wall_seconds()) {
-            Expiry::At(at_s) if delay > Some(0) => Hold::Scheduled(at_s * 1000),
-            _ => Hold::All,
-        }
-    }
-
-    /// Notices that stale marks come into use, however the line is written.
-    pub(super) fn note_marks(&self, request: &Request<'_>) {
-        let line = request.line.trim_ascii_start();
-        let marks = line.starts_with(b"ms ") || line.starts_with(b"md ");
-        if marks && line.windows(2).any(|pair| pair == b" I") {
-            self.context.note_stale_marks();
-        }
-    }
-
     fn send_line(
         &self,
         up: &Upstream,
@@ -385,12 +310,6 @@ impl Session {
     }
 }
 
-/// Some versions repeat a base64 key in its plain bytes (1.6.18 does for `ms`, `ma` and a touching `mg`): with a line
-/// end in it the answer has more lines than one.
-fn reflects_any_bytes(meta: &Meta<'_>) -> bool {
-    meta.is_base64() && meta.has(b'k') && meta.decoded_key().iter().any(|byte| matches!(byte, b'\r' | b'\n'))
-}
-
 /// What of the reply the app does not want.
 pub(super) fn quiet_of(request: &Request<'_>) -> Quiet {
     match (&request.quiet, &request.command) {
@@ -402,38 +321,4 @@ pub(super) fn quiet_of(request: &Request<'_>) -> Quiet {
 
 fn held(slot: Slot, intent: Intent) -> Box<Write> {
     Box::new(Write { hold: Hold::Key(slot), intent, effect: None })
-}
-
-/// See `protocol.txt` of the binary dialect: the magic byte of a request.
-const FIRST_BYTE_OF_BINARY: u8 = 0x80;
-
-/// Under which name a request is counted.
-pub(super) fn label(command: &Command<'_>) -> CommandName {
-    match command {
-        Command::Get { verb: GetVerb::Get, .. } => CommandName::Get,
-        Command::Get { .. } => CommandName::Gets,
-        Command::GetAndTouch { verb: GatVerb::Gat, .. } => CommandName::Gat,
-        Command::GetAndTouch { .. } => CommandName::Gats,
-        Command::Store { verb, .. } => store_label(*verb),
-        Command::Delete { .. } => CommandName::Delete,
-        Command::Arithmetic { verb: ArithmeticVerb::Incr, .. } => CommandName::Incr,
-        Command::Arithmetic { .. } => CommandName::Decr,
-        Command::Touch { .. } => CommandName::Touch,
-        Command::FlushAll { .. } => CommandName::FlushAll,
-        Command::Version => CommandName::Version,
-        Command::Stats { .. } => CommandName::Stats,
-        Command::MetaNoop => CommandName::MetaNoop,
-        Command::Quit => CommandName::Quit,
-        Command::Meta(meta) => match meta.verb {
-            MetaVerb::Get => CommandName::MetaGet,
-            MetaVerb::Set => CommandName::MetaSet,
-            MetaVerb::Delete => CommandName::MetaDelete,
-            MetaVerb::Arithmetic => CommandName::MetaArithmetic,
-            MetaVerb::Debug => CommandName::MetaDebug,
-        },
-        Command::Watch => CommandName::Watch,
-        Command::Dump => CommandName::LruCrawler,
-        Command::Admin | Command::Shutdown => CommandName::Admin,
-        Command::Odd => CommandName::Other,
-    }
 }

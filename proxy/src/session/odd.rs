@@ -1,0 +1,107 @@
+//! Requests that are not plainly valid, and those that memcached takes only by themselves.
+//!
+//! How many answers an odd line has nobody can say beforehand. It goes up as it came, on the session's own connection,
+//! with an `mn` behind it; all up to the answer of that is its own. What it may have changed is read again afterwards.
+
+use std::rc::Rc;
+
+use memcloud_protocol::memcache::expiry::Expiry;
+use memcloud_protocol::memcache::text::{Command, Meta, Reach, Request};
+
+use super::label::label;
+use super::{Session, Step};
+use crate::metrics::CommandName;
+use crate::replication::effect::Intent;
+use crate::upstream::{Hold, Quiet, Shape, Upstream, Write};
+
+impl Session {
+    /// A line whose answers cannot be counted: all up to that of the `mn` behind it are its own.
+    pub(super) fn send_odd(
+        &mut self,
+        upstream: &Rc<Upstream>,
+        request: &Request<'_>,
+        body: &[u8],
+    ) -> Result<(), Step> {
+        self.note_marks(request);
+        let write = self.write_of_odd(upstream, request)?;
+        if request.line.first() == Some(&FIRST_BYTE_OF_BINARY) {
+            // As the first byte of a fresh connection it would make that a binary one.
+            let mut pending = self.owed(Shape::Line, CommandName::Other);
+            pending.quiet = Quiet::Noreply;
+            upstream.request(&[b"mn\r\n"], pending);
+        }
+        let mut pending = self.owed(Shape::UntilNoop, label(&request.command));
+        pending.write = write;
+        upstream.request(&[request.line, body, b"mn\r\n"], pending);
+        Ok(())
+    }
+
+    fn write_of_odd(
+        &mut self,
+        upstream: &Upstream,
+        request: &Request<'_>,
+    ) -> Result<Option<Box<Write>>, Step> {
+        if self.context.replication.is_none() {
+            return Ok(None);
+        }
+        let keys: Vec<Box<[u8]>> = match request.reach() {
+            Reach::Nothing => return Ok(None),
+            Reach::Everything => {
+                let hold = self.gate_of_all(upstream)?.then(|| self.hold_of_odd_flush(request));
+                return Ok(hold.map(|hold| Box::new(Write { hold, intent: Intent::Flush, effect: None })));
+            }
+            Reach::Key(key) => vec![key.as_ref().into()],
+            Reach::Keys(keys) => keys.map(Into::into).collect(),
+        };
+        Ok(Some(Box::new(Write { hold: Hold::Afterwards(keys), intent: Intent::Odd, effect: None })))
+    }
+
+    /// `flush_all` oddly written; memcached reads its delay all the same.
+    fn hold_of_odd_flush(&self, request: &Request<'_>) -> Hold {
+        let words = request.line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+        let delay = words.skip(1).find_map(|word| std::str::from_utf8(word).ok()?.parse::<i64>().ok());
+        match Expiry::from_exptime(delay.unwrap_or(0), self.context.wall_seconds()) {
+            Expiry::At(at_s) if delay > Some(0) => Hold::Scheduled(at_s * 1000),
+            _ => Hold::All,
+        }
+    }
+
+    /// Notices that stale marks come into use, however the line is written.
+    pub(super) fn note_marks(&self, request: &Request<'_>) {
+        let line = request.line.trim_ascii_start();
+        let marks = line.starts_with(b"ms ") || line.starts_with(b"md ");
+        if marks && line.windows(2).any(|pair| pair == b" I") {
+            self.context.note_stale_marks();
+        }
+    }
+
+    /// memcached refuses to dump or watch behind answers that it has not sent yet; on a connection of its own it
+    /// sees that by itself.
+    pub(super) fn stands_behind_answers(&self) -> bool {
+        self.pipelined || self.own.is_none() && self.downstream.in_flight() > 0 && !self.behind_get
+    }
+
+    pub(super) fn note_pipelined(&mut self) -> Step {
+        self.pipelined = true;
+        Step::Idle
+    }
+
+    pub(super) fn refuse_pipelined(&mut self, request: &Request<'_>) -> usize {
+        self.pipelined = false;
+        self.answered = true;
+        let what: &[u8] = if matches!(request.command, Command::Watch) { b"watch" } else { b"metadump" };
+        self.downstream.deliver(b"ERROR cannot pipeline other commands before ");
+        self.downstream.deliver(what);
+        self.downstream.deliver(b"\r\n");
+        request.line.len()
+    }
+}
+
+/// Some versions repeat a base64 key in its plain bytes (1.6.18 does for `ms`, `ma` and a touching `mg`): with a line
+/// end in it the answer has more lines than one.
+pub(super) fn reflects_any_bytes(meta: &Meta<'_>) -> bool {
+    meta.is_base64() && meta.has(b'k') && meta.decoded_key().iter().any(|byte| matches!(byte, b'\r' | b'\n'))
+}
+
+/// See `protocol.txt` of the binary dialect: the magic byte of a request.
+const FIRST_BYTE_OF_BINARY: u8 = 0x80;
