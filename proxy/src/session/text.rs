@@ -112,6 +112,8 @@ impl Session {
         };
         alone
             || self.shared.is_none()
+            // Who is let in is a matter of the connection.
+            || self.context.capability.get().authentication
             || matches!(request.command, Command::Get { keys, .. } if self.downstream.is_too_much(keys.count()))
             || request.body > WHOLE_REQUEST_MAX
             || self.downstream.saw_large_reply() && self.upstream().is_ok()
