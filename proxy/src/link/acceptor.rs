@@ -190,7 +190,12 @@ impl Inbound<'_> {
                     self.note_refused(applier, peer);
                     self.say(&Message::Ack(applier.acked())).await?;
                 }
-                Pause::Hungry { need } => return self.feed(need, seat, peer).await,
+                Pause::Hungry { need } => {
+                    let midway = !self.input.is_empty();
+                    self.feed(need, seat, peer).await?;
+                    // A large value over a slow line takes its time; the dialer must not take that for silence.
+                    return if midway { self.say(&Message::Ack(applier.acked())).await } else { Ok(()) };
+                }
             }
         }
     }

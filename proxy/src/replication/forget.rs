@@ -4,8 +4,8 @@
 //! not in flight. Entries stand in an age queue, about in the order of their versions, and only its front is looked
 //! at: a peer that is away stops forgetting, but costs nothing more.
 //!
-//! When the bound is reached, the longest backlog is given up (a gap, to be repaired by a full resync) and its
-//! peer's mark no longer holds the ledger; then the marks of others, the oldest first. What such a peer sends later
+//! When the bound is reached, the backlog that fills it is given up (a gap, to be repaired by a full resync) and its
+//! peer's mark no longer holds the ledger; if no backlog fills it, the marks of peers, the oldest first. What such a peer sends later
 //! below what was forgotten is *doubtful* (`remote.rs`).
 
 use super::mutation::Effect;
@@ -71,19 +71,38 @@ impl<W> Replica<W> {
         }
     }
 
-    /// Makes room when the bound is exceeded.
+    /// Makes room when the bound is exceeded: at the cost of the peer that is owed most, if that is what fills the
+    /// ledger; else of whoever's mark holds what is owed to nobody. A peer that keeps up loses nothing for another.
     pub(super) fn keep_bounds(&mut self, now_ms: u64) {
         while self.table.bytes() > self.bounds.backlog_bytes {
-            let longest = (0..self.peers.len()).max_by_key(|peer| self.peers[*peer].queue.len());
-            match longest {
-                Some(peer) if !self.peers[peer].queue.is_empty() => self.give_up(peer, now_ms),
-                _ => {
-                    let behind = (0..self.peers.len()).filter(|peer| !self.peers[*peer].excluded);
-                    let Some(peer) = behind.min_by_key(|peer| self.peers[*peer].mark) else { break };
-                    self.exclude(peer);
-                }
-            }
             self.sweep(usize::MAX);
+            if self.table.bytes() <= self.bounds.backlog_bytes {
+                break;
+            }
+            let queued = (0..self.peers.len()).filter(|peer| !self.peers[*peer].queue.is_empty());
+            let most_owed = queued.max_by_key(|peer| self.peers[*peer].owed_bytes);
+            let behind = (0..self.peers.len()).filter(|peer| !self.peers[*peer].excluded);
+            let oldest_mark = behind.min_by_key(|peer| self.peers[*peer].mark);
+            let fills = |peer: &usize| self.peers[*peer].owed_bytes > self.bounds.backlog_bytes / 2;
+            match (most_owed.filter(fills), oldest_mark, most_owed) {
+                (Some(peer), _, _) | (None, None, Some(peer)) => self.give_up(peer, now_ms),
+                (None, Some(peer), _) => self.exclude(peer),
+                (None, None, None) => break,
+            }
+            self.sweep_all();
+        }
+    }
+
+    /// Forgets whatever can be forgotten, also behind entries that cannot.
+    fn sweep_all(&mut self) {
+        for _ in 0..self.age.len() {
+            let Some((_, at)) = self.age.front().copied() else { break };
+            let entry = &self.table[at];
+            if entry.gate.is_idle() && (entry.owed != 0 || entry.pins != 0) {
+                self.age.rotate_left(1);
+            } else {
+                self.sweep(1);
+            }
         }
     }
 

@@ -79,6 +79,9 @@ impl<W> Replica<W> {
             self.note_age(slot.0);
         }
         self.leave(slot, woken);
+        // A site that only receives has a ledger, too.
+        let now_ms = self.clock.latest().millis();
+        self.keep_bounds(now_ms);
     }
 
     /// A peer's mutation (or flush, with `Slot::FLUSH`) could not be applied, or its waiter is gone.
@@ -172,9 +175,9 @@ impl<W> Replica<W> {
         let peer = &self.peers[from.0];
         if version == self.last_flush {
             Verdict::Duplicate
-        } else if version < self.last_flush {
+        } else if version < self.last_flush && version > peer.floor {
             Verdict::Superseded
-        } else if version <= peer.doubt {
+        } else if version < self.last_flush || version <= peer.doubt {
             Verdict::Doubtful
         } else {
             Verdict::Newer

@@ -44,12 +44,12 @@ impl<W> Replica<W> {
     }
 
     /// Every peer streams both ways, and nothing is queued, unacknowledged, in flight, missing or refused for its
-    /// clock.
+    /// clock, by them or by us.
     pub fn in_sync(&self) -> bool {
         let quiet = self.in_flight == 0 && self.flush_gate.is_open();
         let peers_in_sync = self.peers.iter().all(|peer| {
             let streams = peer.connected && peer.inbound;
-            let whole = peer.gap.is_none() && peer.skewed.is_none();
+            let whole = peer.gap.is_none() && peer.skewed.is_none() && peer.refused.is_none();
             streams && whole && peer.owed() == 0 && peer.owes == Some(0)
         });
         quiet && peers_in_sync

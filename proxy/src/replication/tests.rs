@@ -131,3 +131,47 @@ fn a_write_that_says_nothing_of_marks_does_not_hide_those_of_one_before() {
     assert!(!unsure(&mut a), "what was before has been sent");
     a.check_invariants();
 }
+
+const SMALL: Bounds = Bounds {
+    backlog_bytes: 64 << 10,
+    window_entries: 16_384,
+    window_bytes: 8 << 20,
+    max_clock_skew_ms: 60_000,
+};
+
+/// A site that only receives, and a third one that never comes: nothing becomes stable.
+#[test]
+fn the_ledger_of_what_others_write_is_bounded() {
+    let mut a: Replica<()> = Replica::new("a", 2, SMALL);
+    a.inbound_connected(PEER, 1);
+    for number in 0..5_000_u64 {
+        let version = Version::new((NOW_MS + number) << 16, Origin::of("b"));
+        let key = format!("key{number}");
+        let offer = a.offer(PEER, key.as_bytes(), version, 1, NOW_MS + number, || ());
+        let Offer::Apply(slot) = offer else { panic!("{offer:?}") };
+        a.applied(slot, PEER, version, &mut Vec::new());
+        assert!(a.counters().ledger_bytes <= SMALL.backlog_bytes);
+    }
+    a.check_invariants();
+}
+
+/// What a peer that is away or dumb makes us remember costs a peer that acknowledges nothing.
+#[test]
+fn a_peer_that_keeps_up_pays_for_nobody() {
+    let (dumb, away) = (1, 2);
+    for peers in [dumb, away] {
+        let mut a: Replica<()> = Replica::new("a", peers, SMALL);
+        a.connected(PEER);
+        for number in 0..5_000_u64 {
+            delete(&mut a, &format!("key{number}"), NOW_MS + number);
+            assert_eq!(take(&mut a), 1);
+            assert!(a.acknowledge(PEER, number + 1, 0, NOW_MS + number));
+            if peers == away {
+                a.heard_mark(PEER, a.latest(), 0, NOW_MS + number);
+            }
+        }
+        assert_eq!(a.status(PEER, NOW_MS).gap, None, "of {peers} peers");
+        assert_eq!(peers == away, a.status(PeerId(peers - 1), NOW_MS).gap.is_some());
+        a.check_invariants();
+    }
+}

@@ -61,7 +61,7 @@ impl Session {
         let words = request.line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
         let delay = words.skip(1).find_map(|word| std::str::from_utf8(word).ok()?.parse::<i64>().ok());
         match Expiry::from_exptime(delay.unwrap_or(0), self.context.wall_seconds()) {
-            Expiry::At(at_s) if delay > Some(0) => Hold::Scheduled(at_s * 1000),
+            Expiry::At(at_s) if delay > Some(0) => Hold::Scheduled(at_s.saturating_mul(1000)),
             _ => Hold::All,
         }
     }

@@ -247,7 +247,7 @@ impl Session {
         now_s: u64,
     ) -> Result<(), Step> {
         let write = self.gate_of_all(upstream)?.then(|| match Expiry::from_exptime(delay, now_s) {
-            Expiry::At(at_s) if delay > 0 => Hold::Scheduled(at_s * 1000),
+            Expiry::At(at_s) if delay > 0 => Hold::Scheduled(at_s.saturating_mul(1000)),
             _ => Hold::All,
         });
         let write = write.map(|hold| Box::new(Write { hold, intent: Intent::Flush, effect: None }));

@@ -58,6 +58,8 @@ impl Applier {
         if owed {
             self.shared.poke_all();
         }
+        // A memcached that may not flush (`-F`) leaves the sites different: the origin is to know.
+        self.acked.refused += u64::from(!flushed);
         self.acked.count += 1;
         Ok(())
     }
