@@ -81,8 +81,8 @@ pub(crate) async fn keep_connected(upstream: Rc<Upstream>, first: tokio::sync::o
                 context.counters.upstream_error(stop.fault());
                 stop.sentence()
             }
-            Ok(Err(error)) => format!("memcached is not reachable: {error}"),
-            Err(_) => "memcached does not answer".to_owned(),
+            Ok(Err(error)) => unreachable_because(&context, &error.to_string()),
+            Err(_) => unreachable_because(&context, "it does not answer"),
         };
         if upstream.set_down(&reason) {
             tracing::warn!(upstream.addr = %context.settings.upstream, reason, "no memcached");
@@ -99,8 +99,8 @@ pub(crate) async fn open_own(context: &Rc<Context>, owner: &Rc<Downstream>) -> R
     let limit = Duration::from_micros(context.settings.upstream_timeout_us);
     let stream = match timeout(limit, net::connect(&context.settings.upstream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(format!("memcached is not reachable: {error}")),
-        Err(_) => return Err("memcached does not answer".to_owned()),
+        Ok(Err(error)) => return Err(unreachable_because(context, &error.to_string())),
+        Err(_) => return Err(unreachable_because(context, "it does not answer")),
     };
     let upstream = Upstream::new(Rc::clone(context), Some(Rc::clone(owner)), Phase::Up);
     let task = Rc::clone(&upstream);
@@ -117,6 +117,11 @@ pub(crate) async fn open_own(context: &Rc<Context>, owner: &Rc<Downstream>) -> R
         }
     });
     Ok(upstream)
+}
+
+fn unreachable_because(context: &Context, error: &str) -> String {
+    context.counters.upstream_error(UpstreamFault::Unreachable);
+    format!("memcached is not reachable: {error}")
 }
 
 /// Connects and waits until memcached has answered once: a hung server accepts connections too.
