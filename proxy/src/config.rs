@@ -12,6 +12,7 @@
 
 mod address;
 mod check;
+mod recovery;
 mod settings;
 mod units;
 mod yaml;
@@ -23,7 +24,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use address::{Address, AddressError};
-pub use settings::{Ack, LogFormat, Settings, UpstreamConnections};
+pub use recovery::Recovery;
+pub use settings::{Ack, AckFallback, Failover, LogFormat, Miss, Settings, UpstreamConnections};
 pub use units::{Period, Size, UnitError};
 
 /// A checked configuration of the sidecar.
@@ -49,6 +51,8 @@ pub struct Config {
     pub admin: Address,
     /// When a write is answered; always `Ack::Local` in this version.
     pub ack: Ack,
+    /// What is done when something breaks.
+    pub recovery: Recovery,
     /// Worker threads, at least 1.
     pub workers: usize,
     pub upstream_connections: UpstreamConnections,
@@ -147,7 +151,7 @@ impl Config {
         let (peer_cert, peer_key, peer_ca) =
             config.peer_tls.map_or((None, None, None), |tls| (Some(tls.cert), Some(tls.key), Some(tls.ca)));
         let (cert, key) = config.tls.map_or((None, None), |tls| (Some(tls.cert), Some(tls.key)));
-        Settings {
+        let settings = Settings {
             listen: Some(config.listen),
             upstream: Some(config.upstream),
             site: Some(config.site),
@@ -173,7 +177,9 @@ impl Config {
             peer_tls_ca: peer_ca,
             tls_cert: cert,
             tls_key: key,
-        }
+            ..Settings::default()
+        };
+        config.recovery.fill(settings)
     }
 }
 

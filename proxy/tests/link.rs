@@ -457,14 +457,14 @@ async fn garbage_on_peer_listen_is_told_off_and_harms_nobody() {
         (b"ms k 5 T0 F0 Pmc1/b/1\r\nhello\r\n", "ml refused malformed\r\n"),
         (&long, "ml refused malformed\r\n"),
         (b"ml hello V0 Sb R1\r\n", "ml refused version\r\n"),
-        (b"ml hello V1 Sa R1\r\n", "ml refused same-site\r\n"),
+        (b"ml hello V2 Sa R1\r\n", "ml refused same-site\r\n"),
     ];
     for (bytes, answer) in cases {
         assert_eq!(converse(&mesh.listens[0], bytes).await, *answer, "{}", String::from_utf8_lossy(bytes));
     }
-    let answer = converse(&mesh.listens[0], b"ml hello V1 Sz R1\r\n").await;
+    let answer = converse(&mesh.listens[0], b"ml hello V2 Sz R1\r\n").await;
     assert!(
-        answer.starts_with("ml hello V1 Sa R") && answer.ends_with("ml refused unknown-peer\r\n"),
+        answer.starts_with("ml hello V2 Sa R") && answer.ends_with("ml refused unknown-peer\r\n"),
         "{answer}"
     );
     // One that says nothing at all is not waited for.
@@ -497,7 +497,7 @@ async fn a_hand_written_peer_is_served_and_held_to_the_rules() {
     let now_ms = memcloud_proxy::replication::wall_clock_ms();
     let time = |n: u64| format!("{:x}", (now_ms << 16) + n);
     let mut peer = TcpStream::connect(&mesh.listens[0]).await.unwrap();
-    let mut say = format!("ml hello V1 Sb R2a\r\nms k 3 T0 F9 Pmc1/b/{}\r\nnew\r\n", time(2));
+    let mut say = format!("ml hello V2 Sb R2a\r\nms k 3 T0 F9 Pmc1/b/{}\r\nnew\r\n", time(2));
     say += &format!("ms k 3 T0 F9 Pmc1/b/{}\r\nold\r\n", time(1));
     say += &format!("md other Pmc1/b/{}\r\nms home 1 T0 F0 Pmc1/a/{}\r\nx\r\n", time(3), time(4));
     say += &format!("ml mark Pmc1/b/{} O0\r\n", time(3));
@@ -509,7 +509,7 @@ async fn a_hand_written_peer_is_served_and_held_to_the_rules() {
         assert_ne!(read, 0, "closed after {heard:?}");
         heard += std::str::from_utf8(&more[..read]).unwrap();
     }
-    assert!(heard.starts_with("ml hello V1 Sa R"), "{heard}");
+    assert!(heard.starts_with("ml hello V2 Sa R"), "{heard}");
     assert!(heard.contains("\r\nml ack 0\r\n"), "{heard}");
     assert_eq!(mesh.sites[0].get("k").await, Some((9, "new".to_owned())));
     assert_eq!(mesh.sites[0].get("home").await, None, "our own mutations are not taken from others");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::settings::{Ack, LogFormat, Settings, UpstreamConnections};
 use super::units::{Period, Size};
-use super::{Address, AppTls, Config, PeerTls};
+use super::{Address, AppTls, Config, PeerTls, Recovery};
 
 /// What is wrong between settings: the setting to change and a sentence that ends in what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,7 @@ fn refuse_what_comes_later(settings: &Settings) -> Result<(), Problem> {
 }
 
 fn complete(settings: Settings) -> Result<Config, Problem> {
+    let recovery = Recovery::of(&settings)?;
     let listen = settings.listen.unwrap_or_else(|| vec![tcp(LISTEN)]);
     let config = Config {
         upstream: settings.upstream.unwrap_or_else(|| tcp(UPSTREAM)),
@@ -71,6 +72,7 @@ fn complete(settings: Settings) -> Result<Config, Problem> {
         max_clock_skew: period("max_clock_skew", settings.max_clock_skew, MAX_CLOCK_SKEW)?,
         log_format: settings.log_format.unwrap_or(LogFormat::Human),
         log_level: settings.log_level.unwrap_or_else(|| LOG_LEVEL.to_owned()),
+        recovery,
         listen,
     };
     check_site(&config.site)?;
@@ -244,7 +246,11 @@ fn backlog_bytes(size: Option<Size>) -> Result<u64, Problem> {
     Ok(bytes)
 }
 
-fn period(setting: &'static str, given: Option<Period>, default: Duration) -> Result<Duration, Problem> {
+pub(super) fn period(
+    setting: &'static str,
+    given: Option<Period>,
+    default: Duration,
+) -> Result<Duration, Problem> {
     match given {
         Some(Period(Duration::ZERO)) => refuse(setting, "0 leaves no time at all; use 1ms or more"),
         Some(Period(time)) if time > PERIOD_MAX => refuse(setting, "more than a day; use 24h or less"),
@@ -253,7 +259,7 @@ fn period(setting: &'static str, given: Option<Period>, default: Duration) -> Re
     }
 }
 
-fn refuse<T>(setting: &'static str, sentence: impl Into<String>) -> Result<T, Problem> {
+pub(super) fn refuse<T>(setting: &'static str, sentence: impl Into<String>) -> Result<T, Problem> {
     Err(Problem { setting, sentence: sentence.into() })
 }
 

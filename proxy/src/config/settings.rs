@@ -53,6 +53,16 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ack: Option<Ack>,
 
+    /// How long an answer waits for peers with --ack peer [default: 1s]
+    #[arg(long, env = "MEMCLOUD_ACK_TIMEOUT", value_name = "TIME", help_heading = PEERS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack_timeout: Option<Period>,
+
+    /// What an app hears when a peer is away or too slow with --ack peer [default: degrade]
+    #[arg(long, env = "MEMCLOUD_ACK_FALLBACK", help_heading = PEERS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack_fallback: Option<AckFallback>,
+
     /// Bound on all that is kept for peers [default: 256MiB]
     #[arg(long, env = "MEMCLOUD_BACKLOG_BYTES", value_name = "SIZE", help_heading = PEERS)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,6 +77,41 @@ pub struct Settings {
     #[arg(long, env = "MEMCLOUD_MAX_CLOCK_SKEW", value_name = "TIME", help_heading = PEERS)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_clock_skew: Option<Period>,
+
+    /// Bytes a second that a resync reads or sends, at most [default: 64MiB]
+    #[arg(long, env = "MEMCLOUD_RESYNC_RATE", value_name = "SIZE", help_heading = RECOVERY)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resync_rate: Option<Size>,
+
+    /// How long /ready says no beside an empty memcached that no peer has filled [default: 1m]
+    #[arg(long, env = "MEMCLOUD_WARMUP_TIMEOUT", value_name = "TIME", help_heading = RECOVERY)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_timeout: Option<Period>,
+
+    /// Where a miss is looked for: here alone, or at a peer as well [default: local]
+    #[arg(long, env = "MEMCLOUD_MISS", help_heading = RECOVERY)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub miss: Option<Miss>,
+
+    /// How long a miss may wait for a peer with --miss peer [default: 50ms]
+    #[arg(long, env = "MEMCLOUD_MISS_TIMEOUT", value_name = "TIME", help_heading = RECOVERY)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub miss_timeout: Option<Period>,
+
+    /// Who serves apps while memcached is down [default: none]
+    #[arg(long, env = "MEMCLOUD_FAILOVER", help_heading = RECOVERY)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failover: Option<Failover>,
+
+    /// Where keys go that --backlog-bytes has no room for; none: a full resync instead
+    #[arg(long, env = "MEMCLOUD_BACKLOG_DIR", value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = RECOVERY)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backlog_dir: Option<PathBuf>,
+
+    /// Bound on what is kept in --backlog-dir [default: 1GiB]
+    #[arg(long, env = "MEMCLOUD_BACKLOG_DIR_BYTES", value_name = "SIZE", help_heading = RECOVERY)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backlog_dir_bytes: Option<Size>,
 
     /// HTTP for /metrics, /live, /ready and /status, as host:port [default: 127.0.0.1:9150]
     #[arg(long, env = "MEMCLOUD_ADMIN", value_name = "ADDR")]
@@ -150,8 +195,37 @@ pub struct Settings {
 pub enum Ack {
     /// After the local memcached has answered
     Local,
-    /// After every live peer has applied it; not in this version, and refused
-    #[value(hide = true)]
+    /// After every live peer has applied it
+    Peer,
+}
+
+/// What an app hears when not every peer has applied its write in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AckFallback {
+    /// The answer of the local memcached
+    Degrade,
+    /// A server error, though the write stands here
+    Fail,
+}
+
+/// Where a miss is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Miss {
+    /// A miss is a miss
+    Local,
+    /// It is filled from a peer that has the item
+    Peer,
+}
+
+/// Who serves apps while the local memcached is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Failover {
+    /// Nobody: they hear a server error
+    None,
+    /// A peer
     Peer,
 }
 
@@ -186,6 +260,15 @@ impl Settings {
             peer: self.peer.or(below.peer),
             peer_insecure: self.peer_insecure.or(below.peer_insecure),
             ack: self.ack.or(below.ack),
+            ack_timeout: self.ack_timeout.or(below.ack_timeout),
+            ack_fallback: self.ack_fallback.or(below.ack_fallback),
+            resync_rate: self.resync_rate.or(below.resync_rate),
+            warmup_timeout: self.warmup_timeout.or(below.warmup_timeout),
+            miss: self.miss.or(below.miss),
+            miss_timeout: self.miss_timeout.or(below.miss_timeout),
+            failover: self.failover.or(below.failover),
+            backlog_dir: self.backlog_dir.or(below.backlog_dir),
+            backlog_dir_bytes: self.backlog_dir_bytes.or(below.backlog_dir_bytes),
             backlog_bytes: self.backlog_bytes.or(below.backlog_bytes),
             peer_timeout: self.peer_timeout.or(below.peer_timeout),
             max_clock_skew: self.max_clock_skew.or(below.max_clock_skew),
@@ -274,5 +357,6 @@ fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Address>
 }
 
 const PEERS: &str = "Peers";
+const RECOVERY: &str = "When things break";
 const LIMITS: &str = "Workers and limits";
 const LOGS: &str = "Logs";

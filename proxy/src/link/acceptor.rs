@@ -30,7 +30,9 @@ use self::applier::{Applier, Pause};
 use super::Context;
 use super::directory::{NAMING_GRACE, Seat};
 use super::local::{Duplex, Local};
-use super::message::{Ack, Decoded, Hello, LINE_MAX, LINK_VERSION, Malformed, Message, Refusal, decode};
+use super::message::{
+    Ack, Decoded, Hello, LINE_MAX, LINK_VERSION, Malformed, Message, Purpose, Refusal, decode,
+};
 use super::state::LinkStopped;
 use crate::net::{Accepted, Listener};
 use crate::replication::{Begin, PeerId, Slot, Version, next_lane, wall_clock_ms};
@@ -123,7 +125,11 @@ impl Inbound<'_> {
         let local = Local::connect(&context.config.upstream, context.config.upstream_timeout)
             .await
             .map_err(|_| refuse(Refusal::UpstreamDown))?;
-        self.say(&Message::Hello(Hello { version: LINK_VERSION, ..context.identity.hello() })).await?;
+        self.say(&Message::Hello(Hello {
+            version: LINK_VERSION,
+            ..context.identity.hello(Purpose::Mutations)
+        }))
+        .await?;
         let peer = context.directory.identify(&site, NAMING_GRACE).await.map_err(refuse)?;
         let seat = context.directory.take_seat(peer, context.config.peer_timeout).await.map_err(refuse)?;
         *known = Some(peer);
@@ -151,6 +157,9 @@ impl Inbound<'_> {
                 Decoded::Incomplete { .. } => {}
                 Decoded::Message { message: Message::Hello(hello), used } => {
                     self.context.identity.judge(&hello).map_err(refuse)?;
+                    if hello.purpose != Purpose::Mutations {
+                        return Err(refuse(Refusal::Version));
+                    }
                     let heard = (hello.site.to_owned(), hello.run);
                     self.input.advance(used);
                     return Ok(heard);

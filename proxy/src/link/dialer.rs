@@ -27,7 +27,7 @@ use self::sender::Sender;
 use super::Context;
 use super::directory::NAMING_GRACE;
 use super::local::{self, Duplex};
-use super::message::{Ack, Decoded, LINE_MAX, LINK_VERSION, Malformed, Message, decode};
+use super::message::{Ack, Decoded, LINE_MAX, LINK_VERSION, Malformed, Message, Purpose, decode};
 use super::state::{LinkState, LinkStopped};
 use crate::backoff::Backoff;
 use crate::config::Address;
@@ -130,7 +130,7 @@ async fn greet(
     input: &mut BytesMut,
 ) -> Result<(), LinkStopped> {
     let mut line = Vec::new();
-    Message::Hello(context.identity.hello()).encode(&mut line);
+    Message::Hello(context.identity.hello(Purpose::Mutations)).encode(&mut line);
     stream.write_all(&line).await.map_err(|_| LinkStopped::Closed)?;
     let mut named = false;
     loop {

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::message::{Hello, LINK_VERSION, Refusal};
+use super::message::{Hello, LINK_VERSION, Purpose, Refusal};
 use super::state::LinkStopped;
 use crate::replication::{Origin, PeerId};
 
@@ -36,8 +36,9 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn hello(&self) -> Hello<'_> {
-        Hello { version: LINK_VERSION, site: &self.site, run: self.run, shard: self.shard.as_deref() }
+    pub(super) fn hello(&self, purpose: Purpose) -> Hello<'_> {
+        let shard = self.shard.as_deref();
+        Hello { version: LINK_VERSION, site: &self.site, run: self.run, shard, purpose }
     }
 
     /// Whether a link with whoever says `hello` can be at all.
@@ -185,17 +186,17 @@ mod tests {
     const NOW: Duration = Duration::ZERO;
 
     fn hello<'a>(version: u32, site: &'a str, shard: Option<&'a str>) -> Hello<'a> {
-        Hello { version, site, run: 1, shard }
+        Hello { version, site, run: 1, shard, purpose: Purpose::Mutations }
     }
 
     #[test]
     fn who_is_refused_at_hello() {
         let we = Identity { site: "a".into(), run: 7, shard: Some("s0".into()) };
-        assert_eq!(we.judge(&hello(1, "b", None)), Ok(()));
+        assert_eq!(we.judge(&hello(2, "b", None)), Ok(()));
         assert_eq!(we.judge(&hello(9, "b", Some("s0"))), Ok(()));
-        assert_eq!(we.judge(&hello(0, "b", None)), Err(Refusal::Version));
-        assert_eq!(we.judge(&hello(1, "a", None)), Err(Refusal::SameSite));
-        assert_eq!(we.judge(&hello(1, "b", Some("s1"))), Err(Refusal::Shard));
+        assert_eq!(we.judge(&hello(1, "b", None)), Err(Refusal::Version));
+        assert_eq!(we.judge(&hello(2, "a", None)), Err(Refusal::SameSite));
+        assert_eq!(we.judge(&hello(2, "b", Some("s1"))), Err(Refusal::Shard));
     }
 
     #[tokio::test]

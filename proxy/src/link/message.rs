@@ -22,7 +22,7 @@ pub use decode::{Decoded, Malformed, decode};
 pub(super) use encode::number;
 
 /// The version of this grammar; docs/peer-link.md lists what each one says. A change adds a line there first.
-pub const LINK_VERSION: u32 = 1;
+pub const LINK_VERSION: u32 = 2;
 
 /// Longest line, its end included: memcached's own bound, so that its tools can read the stream.
 pub const LINE_MAX: usize = 2048;
@@ -59,6 +59,35 @@ pub struct Hello<'a> {
     pub run: u64,
     /// The shard the speaker believes to be part of; compared when both name one.
     pub shard: Option<&'a str>,
+    /// What the dialer wants the connection for; the acceptor repeats it.
+    pub purpose: Purpose,
+}
+
+/// What a connection between two proxies is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// The dialer's mutations.
+    #[default]
+    Mutations,
+    /// An app of the dialer, served by the acceptor's memcached.
+    Session,
+    /// The dialer compares, copies and repairs.
+    Resync,
+}
+
+impl Purpose {
+    /// The word on the wire; none for mutations.
+    pub(super) fn token(self) -> Option<&'static str> {
+        match self {
+            Self::Mutations => None,
+            Self::Session => Some("session"),
+            Self::Resync => Some("resync"),
+        }
+    }
+
+    fn of(token: &[u8]) -> Option<Self> {
+        [Self::Session, Self::Resync].into_iter().find(|p| p.token().is_some_and(|t| t.as_bytes() == token))
+    }
 }
 
 /// An item as it is.

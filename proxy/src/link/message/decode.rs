@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use memchr::memchr;
 use memcloud_protocol::memcache::key;
 
-use super::{Ack, Hello, Item, LINE_MAX, Message, Refusal, Tag, VALUE_MAX, is_name};
+use super::{Ack, Hello, Item, LINE_MAX, Message, Purpose, Refusal, Tag, VALUE_MAX, is_name};
 
 /// What stands at the beginning of some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,8 +151,17 @@ fn hello<'a>(tokens: &mut Tokens<'a>) -> Result<Message<'a>, Malformed> {
     let version = u32::try_from(flag_number(tokens.next()?, b'V')?).map_err(|_| Malformed::Number)?;
     let site = name(flag(tokens.next()?, b'S')?)?;
     let run = hex(flag(tokens.next()?, b'R')?)?;
-    let shard = tokens.maybe_next()?.map(|token| name(flag(token, b'H')?)).transpose()?;
-    Ok(Message::Hello(Hello { version, site, run, shard }))
+    let mut optional = tokens.maybe_next()?;
+    let mut shard = None;
+    if let Some(token) = optional.and_then(|token| token.strip_prefix(b"H")) {
+        shard = Some(name(token)?);
+        optional = tokens.maybe_next()?;
+    }
+    let purpose = match optional {
+        Some(token) => Purpose::of(flag(token, b'Q')?).ok_or(Malformed::Word)?,
+        None => Purpose::Mutations,
+    };
+    Ok(Message::Hello(Hello { version, site, run, shard, purpose }))
 }
 
 /// The blank-separated tokens of a line. One blank each: two in a row make an empty token, which is refused.

@@ -54,6 +54,9 @@ impl Hello<'_> {
         if let Some(shard) = self.shard {
             words(out, &[" H", shard]);
         }
+        if let Some(purpose) = self.purpose.token() {
+            words(out, &[" Q", purpose]);
+        }
         out.extend_from_slice(b"\r\n");
     }
 }

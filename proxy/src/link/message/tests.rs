@@ -54,6 +54,7 @@ impl Parts {
                 site: &self.site,
                 run: time,
                 shard: self.shard.as_deref(),
+                purpose: [Purpose::Mutations, Purpose::Session, Purpose::Resync][exptime as usize % 3],
             }),
             1 => Message::Refused(Refusal::ALL[count as usize % Refusal::ALL.len()]),
             2 => Message::Item(Item {
