@@ -14,7 +14,7 @@ use memcloud_tests::binary::{APPEND, DELETE, Frame, GET, SET, reply};
 use memcloud_tests::compare::{Comparison, Difference, compare};
 use memcloud_tests::process::Folder;
 use memcloud_tests::writer::{self, Dialect, LONGEST_FLUSH_DELAY, Order, Signals, Space, Tally};
-use memcloud_tests::{Direction, Fleet, Memcached, Plan, Rng, eventually, seconds_from_env};
+use memcloud_tests::{Direction, Fleet, Memcached, Plan, Rng, Server, eventually, seconds_from_env};
 
 /// The writers themselves: against one memcached directly nothing they send is ill-formed or refused.
 #[test]
@@ -36,6 +36,25 @@ fn the_writers_are_well_formed() {
 #[test]
 fn two_sites() {
     converge("two sites", Plan::of(2), &Run::usual(), |_, _| {});
+}
+
+/// Other classes, other dumps, other error words: nothing may depend on the distribution's version.
+#[test]
+fn two_sites_on_the_newest_server() {
+    converge("two sites, newest", Plan::of(2).server(&Server::newest()), &Run::usual(), |_, _| {});
+}
+
+/// A shard amid an upgrade: what one server can do and the other cannot is not used.
+#[test]
+fn two_sites_on_mixed_servers() {
+    let plan = Plan::of(2).server(&Server::distribution()).server_at(1, &Server::newest());
+    converge("two sites, mixed", plan, &Run::usual(), |_, _| {});
+}
+
+#[test]
+fn three_sites_on_bad_cables_on_the_newest_server() {
+    let plan = Plan::of(3).server(&Server::newest()).sidecars(&["--peer-timeout", "1s"]);
+    converge("three sites on bad cables, newest", plan, &Run::usual(), trouble);
 }
 
 #[test]

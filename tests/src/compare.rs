@@ -94,15 +94,17 @@ pub fn keys(memcached: &Memcached) -> Vec<Vec<u8>> {
     let text = eventually("the crawler is free", Duration::from_secs(10), || {
         let mut client = memcached.client();
         client.send("lru_crawler metadump hash\r\n").unwrap();
-        let first = client.line().expect("an answer to metadump");
-        if first.starts_with("BUSY") {
-            return None;
+        let mut text = Vec::new();
+        loop {
+            let line = client.until(b"\n").expect("a line of a dump");
+            match line.split(|&byte| byte.is_ascii_whitespace()).next() {
+                // A dump's keys are after `key=`, so no key looks like an end.
+                Some(b"END") => return Some(text),
+                // Newer servers: while the hash table grows, and after an `OK`.
+                Some(b"BUSY" | b"ERROR") => return None,
+                _ => text.extend(line),
+            }
         }
-        let mut text = first.into_bytes();
-        if !text.starts_with(b"END") {
-            text.extend(client.until(b"END\r\n").expect("the end of a dump"));
-        }
-        Some(text)
     });
     let lines = text.split(|&byte| byte == b'\n').filter_map(|line| line.strip_prefix(b"key="));
     lines.map(|line| unescape(line.split(|&byte| byte == b' ').next().unwrap_or_default())).collect()

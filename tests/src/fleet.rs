@@ -8,12 +8,14 @@ use crate::cable::Cable;
 use crate::memcached::Memcached;
 use crate::ports;
 use crate::process::Folder;
+use crate::server::Server;
 use crate::sidecar::{Settings, Sidecar};
 use crate::wait::eventually;
 
 /// What a fleet shall look like.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    servers: Vec<Server>,
     memcached: Vec<Vec<String>>,
     sidecar: Vec<Vec<String>>,
 }
@@ -22,7 +24,22 @@ impl Plan {
     /// `sites` sites with memory enough that nothing is evicted.
     pub fn of(sites: usize) -> Self {
         let memcached = ["-m", "256"].map(str::to_owned).to_vec();
-        Self { memcached: vec![memcached; sites], sidecar: vec![Vec::new(); sites] }
+        let servers = vec![Server::usual(); sites];
+        Self { servers, memcached: vec![memcached; sites], sidecar: vec![Vec::new(); sites] }
+    }
+
+    /// The memcached of every site.
+    #[must_use]
+    pub fn server(mut self, server: &Server) -> Self {
+        self.servers.fill(server.clone());
+        self
+    }
+
+    /// The memcached of one site: a shard with mixed servers.
+    #[must_use]
+    pub fn server_at(mut self, site: usize, server: &Server) -> Self {
+        self.servers[site] = server.clone();
+        self
     }
 
     /// Arguments for the memcached of one site; later ones win.
@@ -49,7 +66,8 @@ impl Plan {
         let sites = (0..count).map(|index| {
             let name = site_name(index);
             let args: Vec<&str> = self.memcached[index].iter().map(String::as_str).collect();
-            let memcached = Memcached::start(&format!("memcached-{name}"), &folder, &args);
+            let server = &self.servers[index];
+            let memcached = Memcached::start_server(server, &format!("memcached-{name}"), &folder, &args);
             let others = (0..count).filter(|&other| other != index);
             let cables: Vec<(usize, Cable)> =
                 others.map(|other| (other, Cable::to(&listening[other]))).collect();

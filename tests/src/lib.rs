@@ -19,6 +19,7 @@
 //! | `MEMCLOUD_SEED` | repeats a random run |
 //! | `MEMCLOUD_CONVERGENCE_SECONDS` | how long the random writers write |
 //! | `MEMCLOUD_OUTAGE_SECONDS` | how long a peer stays away |
+//! | `MEMCLOUD_SERVER` | starts this memcached instead of the distribution's: `newest`, or a version |
 //! | `MEMCLOUD_PROXY` | tests this binary instead of the one cargo builds |
 //!
 //! This crate refuses to know the proxy's inside: it starts the binary and speaks to its sockets.
@@ -36,6 +37,7 @@ pub mod ports;
 pub mod process;
 pub mod random;
 pub mod script;
+pub mod server;
 pub mod sidecar;
 pub mod wait;
 pub mod writer;
@@ -45,5 +47,6 @@ pub use client::Client;
 pub use fleet::{Fleet, Plan};
 pub use memcached::Memcached;
 pub use random::Rng;
+pub use server::Server;
 pub use sidecar::Sidecar;
 pub use wait::{eventually, seconds_from_env};

@@ -1,6 +1,5 @@
 //! A stock memcached.
 
-use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::getuid;
@@ -8,6 +7,7 @@ use rustix::process::getuid;
 use crate::client::Client;
 use crate::ports;
 use crate::process::{Folder, Process};
+use crate::server::Server;
 use crate::wait::eventually;
 
 /// A real memcached process on a port or a unix socket of its own.
@@ -15,6 +15,7 @@ use crate::wait::eventually;
 pub struct Memcached {
     name: String,
     address: String,
+    server: Server,
     args: Vec<String>,
     folder: Folder,
     process: Process,
@@ -23,19 +24,25 @@ pub struct Memcached {
 impl Memcached {
     /// On a free port, with `args` besides the port.
     pub fn start(name: &str, folder: &Folder, args: &[&str]) -> Self {
-        Self::start_at(name, folder, args, ports::free_address())
+        Self::start_server(&Server::usual(), name, folder, args)
+    }
+
+    /// One version of it, on a free port.
+    pub fn start_server(server: &Server, name: &str, folder: &Folder, args: &[&str]) -> Self {
+        Self::start_at(server, name, folder, args, ports::free_address())
     }
 
     /// On a unix socket in the folder.
     pub fn start_unix(name: &str, folder: &Folder, args: &[&str]) -> Self {
         let address = format!("unix:{}", folder.path().join(format!("{name}.socket")).display());
-        Self::start_at(name, folder, args, address)
+        Self::start_at(&Server::usual(), name, folder, args, address)
     }
 
-    fn start_at(name: &str, folder: &Folder, args: &[&str], address: String) -> Self {
+    fn start_at(server: &Server, name: &str, folder: &Folder, args: &[&str], address: String) -> Self {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let process = launch(name, folder, &args, &address);
-        Self { name: name.to_owned(), address, args, folder: folder.clone(), process }
+        let process = launch(server, name, folder, &args, &address);
+        let (name, folder) = (name.to_owned(), folder.clone());
+        Self { name, address, server: server.clone(), args, folder, process }
     }
 
     /// `127.0.0.1:port` or `unix:/path`.
@@ -58,7 +65,7 @@ impl Memcached {
 
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = launch(&self.name, &self.folder, &self.args, &self.address);
+        self.process = launch(&self.server, &self.name, &self.folder, &self.args, &self.address);
     }
 
     /// Stops answering without closing anything.
@@ -72,8 +79,8 @@ impl Memcached {
 }
 
 /// Starts and waits until it answers.
-fn launch(name: &str, folder: &Folder, args: &[String], address: &str) -> Process {
-    let mut command = Command::new("memcached");
+fn launch(server: &Server, name: &str, folder: &Folder, args: &[String], address: &str) -> Process {
+    let mut command = server.command();
     match address.strip_prefix("unix:") {
         Some(path) => command.args(["-s", path]),
         None => command.args(["-l", "127.0.0.1", "-p", address.rsplit_once(':').unwrap().1]),
