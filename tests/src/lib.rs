@@ -31,6 +31,7 @@ pub mod cable;
 pub mod client;
 pub mod compare;
 pub mod fleet;
+pub mod history;
 pub mod http;
 pub mod memcached;
 pub mod ports;
