@@ -495,7 +495,7 @@ async fn a_hand_written_peer_is_served_and_held_to_the_rules() {
     mesh.net(Net::Cut);
     eventually("the cut is noticed", || !mesh.sites[0].links.peers()[0].inbound).await;
     let now_ms = memcloud_proxy::replication::wall_clock_ms();
-    let time = |n: u64| format!("{:x}", (now_ms << 16) + n);
+    let time = |n: u64| format!("{:x}", (now_ms << 20) + n);
     let mut peer = TcpStream::connect(&mesh.listens[0]).await.unwrap();
     let mut say = format!("ml hello V2 Sb R2a\r\nms k 3 T0 F9 Pmc1/b/{}\r\nnew\r\n", time(2));
     say += &format!("ms k 3 T0 F9 Pmc1/b/{}\r\nold\r\n", time(1));

@@ -73,7 +73,7 @@ fn what_was_refused_is_refused_again_when_its_acknowledgement_is_lost() {
     let mut b = replica("b");
     b.inbound_connected(PEER, 1);
     let ahead_ms = NOW_MS + Bounds::default().max_clock_skew_ms + 1;
-    let version = |ms: u64| Version::new(ms << 16, Origin::of("a"));
+    let version = |ms: u64| Version::new(ms << 20, Origin::of("a"));
     let offer = |b: &mut Replica<()>, version, now_ms| b.offer(PEER, b"k", version, 1, now_ms, || ());
     assert_eq!(offer(&mut b, version(ahead_ms), NOW_MS), Offer::Skewed);
     b.heard_mark(PEER, version(ahead_ms + 1), 0, NOW_MS);
@@ -145,7 +145,7 @@ fn the_ledger_of_what_others_write_is_bounded() {
     let mut a: Replica<()> = Replica::new("a", 2, SMALL);
     a.inbound_connected(PEER, 1);
     for number in 0..5_000_u64 {
-        let version = Version::new((NOW_MS + number) << 16, Origin::of("b"));
+        let version = Version::new((NOW_MS + number) << 20, Origin::of("b"));
         let key = format!("key{number}");
         let offer = a.offer(PEER, key.as_bytes(), version, 1, NOW_MS + number, || ());
         let Offer::Apply(slot) = offer else { panic!("{offer:?}") };

@@ -1,7 +1,17 @@
 //! The order of mutations: a hybrid logical clock reading and the site where it was taken.
 //!
-//! A version says *when* in 48 bits of milliseconds and 16 bits of counter, and *where* in the hash of a
-//! site's name. Two mutations never carry the same version, so "newer" has one answer on every site.
+//! ```text
+//!   63                        20 19       10 9        0
+//!   ┌───────────────────────────┬───────────┬──────────┐
+//!   │ milliseconds since 1970   │  counter  │   node   │      and, beside it, the origin
+//!   └───────────────────────────┴───────────┴──────────┘
+//! ```
+//!
+//! A version says *when* in a clock reading of 64 bits, and *where* in the hash of a site's name. Two mutations never
+//! carry the same version, so "newer" has one answer on every site. The reading alone is unique in a shard as well, as
+//! long as no two of its sites share a node number (ten bits of the hash): where memcached can be told which CAS an
+//! item shall have, the reading is that CAS. Until the year 2248 its highest bit is clear, for clients that read a CAS
+//! as a signed number.
 
 use std::fmt;
 
@@ -19,6 +29,12 @@ impl Origin {
             site.bytes().fold(FNV_OFFSET, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(FNV_PRIME));
         Self(hash)
     }
+
+    /// What of a site goes into its clock readings: ten bits of the hash.
+    pub const fn node(self) -> u16 {
+        ((self.0 ^ self.0 >> NODE_BITS ^ self.0 >> (2 * NODE_BITS) ^ self.0 >> (3 * NODE_BITS)) as u16)
+            & NODE_MASK
+    }
 }
 
 /// Where a mutation stands in the order of all mutations of a shard.
@@ -35,7 +51,7 @@ impl Version {
     /// Newer than every mutation.
     pub(super) const MAX: Self = Self { time: u64::MAX, origin: Origin(u32::MAX) };
 
-    /// A version from its two halves; `time` is 48 bits of milliseconds and 16 bits of counter.
+    /// A version from its two halves; `time` is a clock reading.
     pub const fn new(time: u64, origin: Origin) -> Self {
         Self { time, origin }
     }
@@ -69,7 +85,7 @@ impl Version {
 
     /// Milliseconds since the Unix epoch, by the clock of its site.
     pub const fn millis(self) -> u64 {
-        self.time >> COUNTER_BITS
+        self.time >> BELOW_MILLIS_BITS
     }
 
     /// A version just older than any with this clock reading.
@@ -94,7 +110,13 @@ impl fmt::Display for WireTime {
     }
 }
 
-pub(super) const COUNTER_BITS: u32 = 16;
+const NODE_BITS: u32 = 10;
+const COUNTER_BITS: u32 = 10;
+const NODE_MASK: u16 = (1 << NODE_BITS) - 1;
+/// A clock reading shifted right by these is in milliseconds.
+pub(super) const BELOW_MILLIS_BITS: u32 = COUNTER_BITS + NODE_BITS;
+/// What a reading grows by from one stamp of a site to the next at least.
+pub(super) const STEP: u64 = 1 << NODE_BITS;
 const FNV_OFFSET: u32 = 0x811c_9dc5;
 const FNV_PRIME: u32 = 0x0100_0193;
 
@@ -109,6 +131,17 @@ mod tests {
         assert_eq!(Origin::of(""), Origin(0x811c_9dc5));
         assert_eq!(Origin::of("a"), Origin(0xe40c_292c));
         assert_eq!(Origin::of("foobar"), Origin(0xbf9c_f968));
+        assert_eq!(
+            [Origin::of(""), Origin::of("a"), Origin::of("b")].map(Origin::node),
+            [0x2f1, 0x065, 0x09d]
+        );
+    }
+
+    #[test]
+    fn readings_of_our_time_are_positive_as_signed_numbers() {
+        let year_2247 = 8_741_000_000_000_u64;
+        assert!(year_2247 << BELOW_MILLIS_BITS < 1 << 63);
+        assert_eq!(Version::new(year_2247 << BELOW_MILLIS_BITS | 0xf_ffff, Origin(7)).millis(), year_2247);
     }
 
     #[test]
