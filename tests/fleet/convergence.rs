@@ -174,6 +174,7 @@ impl Run {
                         // One connection of each dialect flushes; meta has no word for it and uses the classic one.
                         flush_every: self.flush_every.filter(|_| number == 0),
                         flush_until: end.checked_sub(AFTER_THE_LAST_FLUSH).unwrap_or(end),
+                        through_faults: false,
                     };
                     let (signals, rng) = (Arc::clone(&signals), rng.fork());
                     threads.push(thread::spawn(move || writer::run(&order, rng, &signals)));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::cable::Cable;
+use crate::clock::Clock;
 use crate::memcached::Memcached;
 use crate::ports;
 use crate::process::Folder;
@@ -18,6 +19,7 @@ pub struct Plan {
     servers: Vec<Server>,
     memcached: Vec<Vec<String>>,
     sidecar: Vec<Vec<String>>,
+    clocks: bool,
 }
 
 impl Plan {
@@ -25,7 +27,14 @@ impl Plan {
     pub fn of(sites: usize) -> Self {
         let memcached = ["-m", "256"].map(str::to_owned).to_vec();
         let servers = vec![Server::usual(); sites];
-        Self { servers, memcached: vec![memcached; sites], sidecar: vec![Vec::new(); sites] }
+        Self { servers, memcached: vec![memcached; sites], sidecar: vec![Vec::new(); sites], clocks: false }
+    }
+
+    /// Gives each sidecar a wall clock of its own, which [`Clock::set`] changes while it runs.
+    #[must_use]
+    pub fn clocks(mut self) -> Self {
+        self.clocks = true;
+        self
     }
 
     /// The memcached of every site.
@@ -77,7 +86,9 @@ impl Plan {
             }
             settings.peers = cables.iter().map(|(_, cable)| cable.address().to_owned()).collect();
             settings.extra.clone_from(&self.sidecar[index]);
-            Site { sidecar: Sidecar::launch(settings, &folder), memcached, cables }
+            let clock = self.clocks.then(|| Clock::new(&name, &folder));
+            settings.environment = clock.as_ref().map(Clock::environment).unwrap_or_default();
+            Site { sidecar: Sidecar::launch(settings, &folder), memcached, cables, clock }
         });
         let mut sites: Vec<Site> = sites.collect();
         for site in &mut sites {
@@ -95,6 +106,8 @@ pub struct Site {
     // Dropped first: a sidecar that outlives its memcached would log alarms.
     pub sidecar: Sidecar,
     pub memcached: Memcached,
+    /// If the plan asked for clocks.
+    pub clock: Option<Clock>,
     cables: Vec<(usize, Cable)>,
 }
 

@@ -19,6 +19,7 @@
 //! | `MEMCLOUD_SEED` | repeats a random run |
 //! | `MEMCLOUD_CONVERGENCE_SECONDS` | how long the random writers write |
 //! | `MEMCLOUD_OUTAGE_SECONDS` | how long a peer stays away |
+//! | `MEMCLOUD_CHAOS_SECONDS` | how long faults rage, in rounds of `MEMCLOUD_CHAOS_ROUND_SECONDS` |
 //! | `MEMCLOUD_SERVER` | starts this memcached instead of the distribution's: `newest`, or a version |
 //! | `MEMCLOUD_PROXY` | tests this binary instead of the one cargo builds |
 //!
@@ -29,7 +30,9 @@
 pub mod binary;
 pub mod cable;
 pub mod client;
+pub mod clock;
 pub mod compare;
+pub mod fault;
 pub mod fleet;
 pub mod history;
 pub mod http;
@@ -41,10 +44,12 @@ pub mod script;
 pub mod server;
 pub mod sidecar;
 pub mod wait;
+pub mod witness;
 pub mod writer;
 
 pub use cable::{Cable, Direction};
 pub use client::Client;
+pub use clock::Clock;
 pub use fleet::{Fleet, Plan};
 pub use memcached::Memcached;
 pub use random::Rng;

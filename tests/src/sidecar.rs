@@ -22,6 +22,8 @@ pub struct Settings {
     pub peer_listen: Option<String>,
     pub peers: Vec<String>,
     pub extra: Vec<String>,
+    /// Besides what this test was started with.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Settings {
@@ -35,6 +37,7 @@ impl Settings {
             peer_listen: None,
             peers: Vec::new(),
             extra: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -81,10 +84,14 @@ impl Sidecar {
 
     /// Starts it and waits for nothing.
     pub fn launch(settings: Settings, folder: &Folder) -> Self {
-        let mut command = Command::new(binary());
-        let process =
-            Process::start(&format!("sidecar-{}", settings.site), folder, command.args(settings.args()));
+        let process = start(&settings, folder);
         Self { settings, folder: folder.clone(), process }
+    }
+
+    /// Starts it again after its end, with the same settings, and waits for nothing.
+    pub fn relaunch(&mut self) {
+        self.process.kill();
+        self.process = start(&self.settings, &self.folder);
     }
 
     /// Waits until `/ready` says so and apps can connect.
@@ -146,6 +153,12 @@ impl Sidecar {
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         http::metric(&self.metrics(), name, labels)
     }
+}
+
+fn start(settings: &Settings, folder: &Folder) -> Process {
+    let mut command = Command::new(binary());
+    command.args(settings.args()).envs(settings.environment.iter().cloned());
+    Process::start(&format!("sidecar-{}", settings.site), folder, &mut command)
 }
 
 /// The binary: `MEMCLOUD_PROXY` names one, else cargo's target folder that holds this test, built when it is not there

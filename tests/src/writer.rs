@@ -35,6 +35,8 @@ pub struct Order {
     pub flush_every: Option<Duration>,
     /// From then on no more, so that there is something left to compare.
     pub flush_until: Instant,
+    /// The site may refuse connections, break them and fall silent: it is tried again until the end.
+    pub through_faults: bool,
 }
 
 /// One thing a writer did to one key (all keys: a flush).
@@ -70,17 +72,48 @@ pub struct Signals {
 pub fn run(order: &Order, mut rng: Rng, signals: &Signals) -> Tally {
     let mut tally = Tally::default();
     let mut writer = Writer { order, known_cas: HashMap::new(), next_flush: None };
-    let mut client = Client::to(&order.address);
+    let mut connection = None;
     while !signals.stop.load(Ordering::Relaxed) {
+        let client = match &mut connection {
+            Some(client) => client,
+            None => match order.connect() {
+                Some(client) => connection.insert(client),
+                // Paced: a site that is down refuses at once.
+                None => {
+                    std::thread::sleep(Duration::from_millis(10));
+                    continue;
+                }
+            },
+        };
         let before = tally.requests;
-        if let Err(error) = writer.batch(&mut client, &mut rng, &mut tally) {
-            assert!(crate::client::closed(&error), "{}: {error}", order.name);
+        if let Err(error) = writer.batch(client, &mut rng, &mut tally) {
+            assert!(order.through_faults || crate::client::closed(&error), "{}: {error}", order.name);
             tally.reconnects += 1;
-            client = Client::to(&order.address);
+            connection = None;
         }
         signals.requests.fetch_add(tally.requests - before, Ordering::Relaxed);
     }
     tally
+}
+
+impl Order {
+    fn connect(&self) -> Option<Client> {
+        if !self.through_faults {
+            return Some(Client::to(&self.address));
+        }
+        let mut client = Client::connect(&self.address).ok()?;
+        client.set_patience(AMID_FAULTS);
+        Some(client)
+    }
+}
+
+impl Tally {
+    /// An answer that a client of a healthy site never gets. The first ones are enough to look at.
+    fn note_server_error(&mut self, text: String) {
+        if self.server_errors.len() < SERVER_ERRORS {
+            self.server_errors.push(text);
+        }
+    }
 }
 
 struct Writer<'a> {
@@ -172,5 +205,9 @@ pub fn story(tallies: &[Tally], space: &Space, key: &[u8], last: usize) -> Strin
     lines.collect()
 }
 
+/// How long a writer waits for a site that may be frozen.
+const AMID_FAULTS: Duration = Duration::from_secs(3);
+/// Server errors kept for each writer.
+const SERVER_ERRORS: usize = 1000;
 /// Deeds kept for each writer.
 const HISTORY: usize = 100_000;

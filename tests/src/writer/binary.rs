@@ -118,7 +118,7 @@ pub(super) fn exchange(
             (LEARN, 0) => learned = Some(reply.cas),
             (_, OUT_OF_MEMORY..=TEMPORARY_FAILURE) => {
                 let text = String::from_utf8_lossy(&reply.value).into_owned();
-                tally.server_errors.push(format!("binary status {:#x}: {text}", reply.status));
+                tally.note_server_error(format!("binary status {:#x}: {text}", reply.status));
             }
             _ => {}
         }

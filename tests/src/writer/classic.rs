@@ -94,7 +94,7 @@ pub(super) fn note_errors(answer: &[u8], tally: &mut Tally) {
     for line in answer.split(|&byte| byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.starts_with(b"SERVER_ERROR") {
-            tally.server_errors.push(String::from_utf8_lossy(line).into_owned());
+            tally.note_server_error(String::from_utf8_lossy(line).into_owned());
         }
         let misunderstood = line == b"ERROR" || line.starts_with(b"CLIENT_ERROR");
         let known = NOT_A_NUMBER.contains(&line);
