@@ -13,7 +13,7 @@ pub mod encode;
 pub mod error;
 pub mod expiry;
 pub mod key;
-mod number;
+pub mod number;
 pub mod reply;
 pub mod text;
 

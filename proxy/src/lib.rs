@@ -61,6 +61,7 @@ mod downstream;
 mod front_door;
 pub mod link;
 pub mod logging;
+mod memcached;
 pub mod metrics;
 pub mod net;
 pub mod replication;

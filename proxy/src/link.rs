@@ -27,17 +27,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod acceptor;
-mod commands;
 mod dialer;
 mod directory;
 mod flusher;
-mod local;
+
 pub mod message;
 mod state;
 
 pub use state::{LinkState, LinkStopped, Links, PeerLink, PeerLinkCounters};
 
 use crate::config::Address;
+use crate::memcached::{commands, local};
 use crate::net::Listener;
 use crate::replication::{PeerId, Shared};
 use directory::{Directory, Identity};

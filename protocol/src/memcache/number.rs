@@ -43,7 +43,7 @@ pub(crate) fn parse_i64(text: &[u8]) -> Option<i64> {
 }
 
 /// Appends `value` in decimal.
-pub(crate) fn write_u64(mut value: u64, out: &mut Vec<u8>) {
+pub fn write_u64(mut value: u64, out: &mut Vec<u8>) {
     let mut digits = [0u8; 20];
     let mut start = digits.len();
     loop {

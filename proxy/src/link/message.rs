@@ -19,7 +19,6 @@ mod encode;
 mod tests;
 
 pub use decode::{Decoded, Malformed, decode};
-pub(super) use encode::number;
 
 /// The version of this grammar; docs/peer-link.md lists what each one says. A change adds a line there first.
 pub const LINK_VERSION: u32 = 2;

@@ -114,7 +114,7 @@ fn words(out: &mut Vec<u8>, words: &[&str]) {
 }
 
 /// `before` and then `value` in decimal, without the machinery of `format!`: this runs for every mutation.
-pub(in crate::link) fn number(out: &mut Vec<u8>, before: &[u8], value: u64) {
+fn number(out: &mut Vec<u8>, before: &[u8], value: u64) {
     out.extend_from_slice(before);
     digits(out, value, 10);
 }

@@ -1,6 +1,6 @@
-//! The link's own connection to the local memcached: lines or packets out, answers in, in order.
+//! A connection to memcached: lines or packets out, answers in, in order.
 //!
-//! It knows nothing of peers. Whoever uses it counts what it asked, and reads as many answers. Every wait ends:
+//! Whoever uses it counts what it asked, and reads as many answers. Every wait ends:
 //! when not a byte has passed for as long as memcached's patience is, the connection is of no use any more. What was
 //! sent on it may still be carried out, until memcached has closed it too: [`Local::leave`] waits for that.
 
@@ -17,16 +17,16 @@ use super::commands;
 use crate::config::Address;
 
 /// Any stream that bytes go both ways on: TCP, a unix socket, TLS over one of them.
-pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Duplex for S {}
 
 /// Connects to `addr`.
-pub(super) async fn connect(addr: &Address) -> io::Result<Box<dyn Duplex>> {
+pub(crate) async fn connect(addr: &Address) -> io::Result<Box<dyn Duplex>> {
     Ok(Box::new(crate::net::connect(addr).await?))
 }
 
 /// A connection whose memcached has answered.
-pub(super) struct Local {
+pub(crate) struct Local {
     stream: Box<dyn Duplex>,
     input: BytesMut,
     /// How long not a byte may pass while something is waited for.
@@ -35,7 +35,7 @@ pub(super) struct Local {
 
 impl Local {
     /// Connects and has memcached say so: a server with too many connections accepts, and then closes.
-    pub(super) async fn connect(addr: &Address, patience: Duration) -> io::Result<Self> {
+    pub(crate) async fn connect(addr: &Address, patience: Duration) -> io::Result<Self> {
         let connect = async {
             let mut local = Self::over(connect(addr).await?, patience);
             local.write(b"mn\r\n").await?;
@@ -45,7 +45,7 @@ impl Local {
     }
 
     /// Connects for the binary protocol. A connection speaks one of the two for all its life.
-    pub(super) async fn connect_binary(addr: &Address, patience: Duration) -> io::Result<Self> {
+    pub(crate) async fn connect_binary(addr: &Address, patience: Duration) -> io::Result<Self> {
         let connect = async {
             let mut local = Self::over(connect(addr).await?, patience);
             let mut noop = Vec::new();
@@ -57,11 +57,11 @@ impl Local {
     }
 
     /// A connection that somebody else has made.
-    pub(super) fn over(stream: Box<dyn Duplex>, patience: Duration) -> Self {
+    pub(crate) fn over(stream: Box<dyn Duplex>, patience: Duration) -> Self {
         Self { stream, input: BytesMut::new(), patience }
     }
 
-    pub(super) async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match timeout(self.patience, self.stream.write(bytes)).await.map_err(|_| silent())?? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -73,7 +73,7 @@ impl Local {
 
     /// Gives the connection up: says that nothing more will come, and resolves when memcached has understood.
     /// Only then can it no longer carry out what was sent.
-    pub(super) fn leave(&mut self) -> impl Future<Output = ()> + Send + use<> {
+    pub(crate) fn leave(&mut self) -> impl Future<Output = ()> + Send + use<> {
         let mut stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
         async move {
             let _ = stream.shutdown().await;
@@ -83,7 +83,7 @@ impl Local {
     }
 
     /// The next line, without its end.
-    pub(super) async fn line(&mut self) -> io::Result<Bytes> {
+    pub(crate) async fn line(&mut self) -> io::Result<Bytes> {
         loop {
             if let Some(end) = memchr(b'\n', &self.input) {
                 let mut line = self.input.split_to(end + 1).freeze();
@@ -98,7 +98,7 @@ impl Local {
     }
 
     /// A value of `len` bytes and the line end behind it.
-    pub(super) async fn block(&mut self, len: usize) -> io::Result<Bytes> {
+    pub(crate) async fn block(&mut self, len: usize) -> io::Result<Bytes> {
         while self.input.len() < len + 2 {
             self.fill((len + 2 - self.input.len()).clamp(READ_BYTES, RESERVE_BYTES_MAX)).await?;
         }
@@ -111,7 +111,7 @@ impl Local {
     }
 
     /// The next packet: its header and what is behind it.
-    pub(super) async fn packet(&mut self) -> io::Result<(Header, Bytes)> {
+    pub(crate) async fn packet(&mut self) -> io::Result<(Header, Bytes)> {
         while self.input.len() < HEADER {
             self.fill(READ_BYTES).await?;
         }
@@ -139,7 +139,7 @@ fn silent() -> io::Error {
 }
 
 /// memcached said something that is no answer to what it was asked.
-pub(super) fn out_of_step() -> io::Error {
+pub(crate) fn out_of_step() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "answer of the upstream is out of step")
 }
 

@@ -1,10 +1,9 @@
-//! What the link says to the local memcached: meta commands, each with exactly one answer; and packets, for the few
+//! What is said to memcached: meta commands, each with exactly one answer; and packets, for the few
 //! keys that no text can name.
 
 use memcloud_protocol::memcache::binary::{Header, MAGIC_REQUEST, Opcode};
 use memcloud_protocol::memcache::key::{self, TextForm};
-
-use super::message::number;
+use memcloud_protocol::memcache::number::write_u64;
 
 /// How a key stands in a command: behind the verb, and whether flag `b` has to follow.
 ///
@@ -22,7 +21,7 @@ fn keyed(out: &mut Vec<u8>, verb: &[u8], key: &[u8]) -> bool {
 }
 
 /// Whether text commands can name the key at all.
-pub(super) fn is_speakable(key: &[u8]) -> bool {
+pub(crate) fn is_speakable(key: &[u8]) -> bool {
     let breaks = |byte: &u8| matches!(byte, b'\0' | b'\t' | b'\n' | b'\r' | b' ');
     key::text_form(key) != TextForm::None
         || ((1..=key::KEY_MAX).contains(&key.len()) && !key.iter().any(breaks))
@@ -33,7 +32,7 @@ fn end(out: &mut Vec<u8>, base64: bool) {
 }
 
 /// Stores an item whatever is there. Answer: `HD`, or an error, after which nothing is there.
-pub(super) fn store(out: &mut Vec<u8>, key: &[u8], flags: u32, exptime: u32, value: &[u8]) {
+pub(crate) fn store(out: &mut Vec<u8>, key: &[u8], flags: u32, exptime: u32, value: &[u8]) {
     let base64 = keyed(out, b"ms ", key);
     number(out, b" ", value.len() as u64);
     if exptime != 0 {
@@ -48,13 +47,13 @@ pub(super) fn store(out: &mut Vec<u8>, key: &[u8], flags: u32, exptime: u32, val
 }
 
 /// Deletes. Answer: `HD` or `NF`.
-pub(super) fn delete(out: &mut Vec<u8>, key: &[u8]) {
+pub(crate) fn delete(out: &mut Vec<u8>, key: &[u8]) {
     let base64 = keyed(out, b"md ", key);
     end(out, base64);
 }
 
 /// Marks an item stale and gives its win free, if its CAS still is the given one. Answer: `HD`, `NF` or `EX`.
-pub(super) fn mark_stale(out: &mut Vec<u8>, key: &[u8], cas: Option<u64>) {
+pub(crate) fn mark_stale(out: &mut Vec<u8>, key: &[u8], cas: Option<u64>) {
     let base64 = keyed(out, b"md ", key);
     out.extend_from_slice(b" I");
     if let Some(cas) = cas {
@@ -65,21 +64,21 @@ pub(super) fn mark_stale(out: &mut Vec<u8>, key: &[u8], cas: Option<u64>) {
 
 /// Takes the win of an item: of a stale one by asking at all, of another one by calling every TTL a short one.
 /// An item that never expires and is not stale has no win to take. Answer: `HD` or `EN`.
-pub(super) fn take_win(out: &mut Vec<u8>, key: &[u8]) {
+pub(crate) fn take_win(out: &mut Vec<u8>, key: &[u8]) {
     let base64 = keyed(out, b"mg ", key);
     number(out, b" R", i32::MAX as u64);
     end(out, base64);
 }
 
 /// Makes an empty item whose win is taken, if there is none. Answer: `HD`, `EN` or an error.
-pub(super) fn vivify(out: &mut Vec<u8>, key: &[u8], exptime: u32) {
+pub(crate) fn vivify(out: &mut Vec<u8>, key: &[u8], exptime: u32) {
     let base64 = keyed(out, b"mg ", key);
     number(out, b" N", exptime.into());
     end(out, base64);
 }
 
 /// Reads an item without a trace, but for the win of a stale one. Answer: `VA` with its data, or `EN`.
-pub(super) fn read(out: &mut Vec<u8>, key: &[u8]) {
+pub(crate) fn read(out: &mut Vec<u8>, key: &[u8]) {
     let base64 = keyed(out, b"mg ", key);
     out.extend_from_slice(b" c t f v u");
     end(out, base64);
@@ -87,15 +86,21 @@ pub(super) fn read(out: &mut Vec<u8>, key: &[u8]) {
 
 /// Reads an item and leaves marks alone; for keys that need no base64. Answers: `ME` or `EN`, then `VALUE` with
 /// its data and `END`, or `END`.
-pub(super) fn read_marked(out: &mut Vec<u8>, key: &[u8]) {
+pub(crate) fn read_marked(out: &mut Vec<u8>, key: &[u8]) {
     keyed(out, b"me ", key);
     end(out, false);
     keyed(out, b"gets ", key);
     end(out, false);
 }
 
+/// `before` and then `value` in decimal.
+fn number(out: &mut Vec<u8>, before: &[u8], value: u64) {
+    out.extend_from_slice(before);
+    write_u64(value, out);
+}
+
 /// A loud packet. Answer: one packet.
-pub(super) fn packet(out: &mut Vec<u8>, opcode: Opcode, extras: &[u8], key: &[u8], value: &[u8]) {
+pub(crate) fn packet(out: &mut Vec<u8>, opcode: Opcode, extras: &[u8], key: &[u8], value: &[u8]) {
     let header = Header {
         magic: MAGIC_REQUEST,
         opcode: opcode.to_byte(),
