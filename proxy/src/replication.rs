@@ -51,6 +51,7 @@ mod gate;
 mod local;
 mod mutation;
 mod peer;
+mod promised;
 mod remote;
 mod replica;
 mod sending;

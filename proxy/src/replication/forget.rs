@@ -160,6 +160,8 @@ impl<W> Replica<W> {
             let (keys, bytes) = owed.fold((0, 0), |(n, b), at| (n + 1, b + self.table[at].cost()));
             assert_eq!((peer.owed_keys, peer.owed_bytes), (keys, bytes));
         }
+        assert!(self.promised.is_sorted(), "versions are promised in order");
+        assert!(self.promised.len() <= self.in_flight as usize, "a promise is made to a write in flight");
         let mut holders = 0;
         for at in self.table.indices() {
             let entry = &self.table[at];

@@ -14,10 +14,13 @@
 //! the writes, because the gate lets only writes of one FIFO in together; and a write that memcached refused never
 //! has a version. A slot's command must be on its way before its holder waits for anything else, or two holders
 //! may wait for each other for ever.
+//!
+//! Where memcached is told the version of a write with the write itself, it is stamped at the beginning: `promised.rs`.
 
 use super::gate::Pass;
 use super::mutation::{Effect, Marks};
 use super::replica::{LaneId, Replica, Slot};
+use super::version::Version;
 
 impl<W> Replica<W> {
     /// Asks for the gate of `key` for a local write on `lane`. None: the waiter will be woken with its slot.
@@ -47,8 +50,20 @@ impl<W> Replica<W> {
             }
             effect => effect,
         };
-        self.counters.stamped += 1;
         let version = self.clock.stamp(now_ms);
+        self.conclude(slot, version, effect, now_ms, woken)
+    }
+
+    /// A write took effect, and this is its version.
+    pub(super) fn conclude(
+        &mut self,
+        slot: Slot,
+        version: Version,
+        effect: Effect,
+        now_ms: u64,
+        woken: &mut Vec<(W, Slot)>,
+    ) -> bool {
+        self.counters.stamped += 1;
         let grew = self.owe(slot.0, version, effect, now_ms);
         self.leave(slot, woken);
         self.sweep(SWEPT_PER_WRITE);

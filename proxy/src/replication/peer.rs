@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The queue is ordered by `first`, the version a key had when it entered: a newer write of a queued key keeps the
-//! place. So everything older than the front's `first` has been taken, and the mark can say so.
+//! place. So nothing older than the front's `first` is still to be taken, and the mark can say so. Versions mostly come in
+//! order; one that was promised when its write began may come late, and one that goes back from the window goes to the front.
 
 use std::collections::VecDeque;
 
@@ -89,6 +90,16 @@ pub(super) enum What {
 }
 
 impl Peer {
+    /// Puts a key at its place in the queue: near the back for a new one, near the front for one that comes again.
+    pub(super) fn enqueue(&mut self, debt: Debt) {
+        if self.queue.back().is_none_or(|last| last.first <= debt.first) {
+            self.queue.push_back(debt);
+        } else {
+            let at = self.queue.partition_point(|other| other.first < debt.first);
+            self.queue.insert(at, debt);
+        }
+    }
+
     /// Nothing new is queued: it missed mutations already, and nobody knows when it comes back.
     pub(super) fn is_given_up(&self) -> bool {
         self.gap.is_some() && !self.connected

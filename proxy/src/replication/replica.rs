@@ -10,6 +10,7 @@ use super::flush::FlushGate;
 use super::gate::Pass;
 use super::mutation::{Effect, Marks};
 use super::peer::{Debt, Peer};
+use super::promised::Promised;
 use super::status::Counters;
 use super::table::{Table, payload_len};
 use super::version::Version;
@@ -93,6 +94,8 @@ pub struct Replica<W> {
     pub(super) peers: Vec<Peer>,
     /// Slots given out.
     pub(super) in_flight: u32,
+    /// Versions of writes in flight that were stamped when they began.
+    pub(super) promised: Promised,
     pub(super) flush_gate: FlushGate<W>,
     /// The newest flush known: whatever is older is gone.
     pub(super) last_flush: Version,
@@ -125,6 +128,7 @@ impl<W> Replica<W> {
             table: Table::new(),
             peers: (0..peers).map(|_| Peer::default()).collect(),
             in_flight: 0,
+            promised: Promised::default(),
             flush_gate: FlushGate::new(),
             last_flush: Version::ZERO,
             scheduled: None,
@@ -190,7 +194,7 @@ impl<W> Replica<W> {
             if entry.queued & bit == 0 {
                 entry.queued |= bit;
                 entry.pins += 1;
-                peer.queue.push_back(Debt { first: version, at, again: false });
+                peer.enqueue(Debt { first: version, at, again: false });
                 grew = true;
             }
         }

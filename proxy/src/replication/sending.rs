@@ -40,7 +40,7 @@ impl<W> Replica<W> {
                     if entry.owed & bit != 0 && entry.queued & bit == 0 {
                         entry.queued |= bit;
                         entry.pins += 1;
-                        peer.queue.push_front(Debt { first: sent.first, at, again: true });
+                        peer.enqueue(Debt { first: sent.first, at, again: true });
                     }
                 }
             }
@@ -94,10 +94,11 @@ impl<W> Replica<W> {
 
     /// The mark to send. Only right when everything taken was written before it.
     pub fn mark(&mut self, to: PeerId, now_ms: u64) -> Mark {
-        // Writes in flight are no concern: they will be stamped later, so above this tick.
+        // Writes in flight are no concern, unless they were promised a version: they will be stamped above this tick.
         let fresh = self.clock.stamp(now_ms);
         let peer = &self.peers[to.0];
-        let waiting = [peer.flush, peer.scheduled, peer.queue.front().map(|debt| debt.first)];
+        let queued = peer.queue.front().map(|debt| debt.first);
+        let waiting = [peer.flush, peer.scheduled, queued, self.promised.oldest()];
         let version = waiting.into_iter().flatten().min().map_or(fresh, |oldest| oldest.before());
         Mark { version, owed: peer.owed() }
     }

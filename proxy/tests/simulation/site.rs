@@ -23,7 +23,7 @@ pub(crate) enum Message {
 /// A request to memcached, with what is to be done about its answer.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
-    Write { slot: Slot, key: Vec<u8>, command: Command },
+    Write { slot: Slot, promised: Option<Version>, key: Vec<u8>, command: Command },
     Flush,
     FlushLater { delay_ms: u64 },
     Mirror { slot: Slot, from: usize, place: u64, key: Vec<u8>, version: Version, item: Option<Item> },
@@ -73,6 +73,8 @@ pub(crate) struct Site {
     pub(crate) run: u64,
     pub(crate) shadow: BTreeMap<Vec<u8>, Version>,
     pub(crate) lanes_broken: u64,
+    /// Versions are given when writes begin, as beside a memcached that is told them; it may come and go.
+    pub(crate) promises: bool,
     jobs: HashMap<u64, Job>,
     next_job: u64,
     me: usize,
@@ -90,6 +92,7 @@ impl Site {
             run: 1,
             shadow: BTreeMap::new(),
             lanes_broken: 0,
+            promises: false,
             jobs: HashMap::new(),
             next_job: 0,
             me,
@@ -122,12 +125,37 @@ impl Site {
 
     // ---- writes of apps
 
-    pub(crate) fn write(&mut self, lane: usize, key: Vec<u8>, command: Command) {
+    pub(crate) fn write(&mut self, lane: usize, key: Vec<u8>, command: Command, now_ms: u64) {
         let job = self.job(Job::Write { lane, key: key.clone(), command: command.clone() });
         if let Some(slot) = self.replica.begin(&key, lane as u32, || job) {
             self.jobs.remove(&job);
-            self.lanes[lane].sent.push_back(Request::Write { slot, key, command });
+            self.send_write(slot, lane, key, command, now_ms);
         }
+    }
+
+    fn send_write(&mut self, slot: Slot, lane: usize, key: Vec<u8>, command: Command, now_ms: u64) {
+        let promised = self.promises.then(|| self.replica.promise(now_ms + self.clock_skew_ms));
+        self.lanes[lane].sent.push_back(Request::Write { slot, promised, key, command });
+    }
+
+    /// Says what a write did; answers the version it has if it did something.
+    fn end_write(
+        &mut self,
+        (slot, promised, key): (Slot, Option<Version>, &[u8]),
+        effect: Effect,
+        now_ms: u64,
+        woken: &mut Vec<(u64, Slot)>,
+    ) -> Option<Version> {
+        let changed = effect != Effect::None;
+        let kept = promised.filter(|version| {
+            effect != Effect::Unknown && self.shadow.get(key).is_none_or(|known| known < version)
+        });
+        match promised {
+            Some(version) => self.replica.complete_promised(slot, version, effect, now_ms, woken),
+            None => self.replica.complete(slot, effect, now_ms, woken),
+        };
+        // Asked of the clock: under a tight bound the ledger may have forgotten the key already.
+        changed.then(|| kept.unwrap_or(self.replica.latest()))
     }
 
     pub(crate) fn flush(&mut self, lane: usize) {
@@ -182,7 +210,7 @@ impl Site {
         let Some((request, effect)) = self.lanes[lane].executed.pop_front() else { return false };
         let mut woken = Vec::new();
         match request {
-            Request::Write { slot, key, .. } => {
+            Request::Write { slot, promised, key, .. } => {
                 let outcome = match &effect {
                     Effect::Item { payload: Some(payload), .. } => {
                         Some(Some(Item { value: payload.value.clone(), expiry: payload.expiry }))
@@ -191,10 +219,10 @@ impl Site {
                     // Changed in place: what it is now shows when it is read.
                     _ => None,
                 };
-                let changed = effect != Effect::None;
-                self.replica.complete(slot, effect, now_ms + self.clock_skew_ms, &mut woken);
-                if changed {
-                    self.note_local(&key, outcome, truth);
+                let now_ms = now_ms + self.clock_skew_ms;
+                let version = self.end_write((slot, promised, &key), effect, now_ms, &mut woken);
+                if let Some(version) = version {
+                    self.note_local(&key, version, outcome, truth);
                 }
             }
             Request::Flush => {
@@ -225,7 +253,7 @@ impl Site {
                     self.note_flush(truth);
                 } else {
                     self.replica.complete(slot, Effect::Removed, now_ms, &mut woken);
-                    self.note_local(&key, Some(None), truth);
+                    self.note_local(&key, self.replica.latest(), Some(None), truth);
                 }
                 self.processed(from, place);
             }
@@ -243,9 +271,9 @@ impl Site {
         let mut woken = Vec::new();
         for request in lane.executed.into_iter().map(|(request, _)| request).chain(lane.sent) {
             match request {
-                Request::Write { slot, key, .. } => {
-                    self.replica.complete(slot, Effect::Unknown, now_ms, &mut woken);
-                    self.note_local(&key, None, truth);
+                Request::Write { slot, promised, key, .. } => {
+                    let version = self.end_write((slot, promised, &key), Effect::Unknown, now_ms, &mut woken);
+                    self.note_local(&key, version.expect("it may have changed"), None, truth);
                 }
                 Request::Flush => self.replica.flush_unknown(now_ms, &mut woken),
                 // Whether memcached heard it is unknown: the ordinary flush that follows makes it so.
@@ -273,9 +301,7 @@ impl Site {
                 Job::Write { .. } if rng.chance(50) => {
                     self.replica.complete(slot, Effect::None, now_ms, &mut more);
                 }
-                Job::Write { lane, key, command } => {
-                    self.lanes[lane].sent.push_back(Request::Write { slot, key, command });
-                }
+                Job::Write { lane, key, command } => self.send_write(slot, lane, key, command, now_ms),
                 Job::Flush => self.lanes[0].sent.push_back(Request::Flush),
                 Job::FlushLater { delay_ms } => {
                     self.lanes[0].sent.push_back(Request::FlushLater { delay_ms });
@@ -446,9 +472,7 @@ impl Site {
 
     // ---- what is compared in the end
 
-    fn note_local(&mut self, key: &[u8], outcome: Option<Option<Item>>, truth: &mut Truth) {
-        // Asked of the clock: under a tight bound the ledger may have forgotten the key already.
-        let version = self.replica.latest();
+    fn note_local(&mut self, key: &[u8], version: Version, outcome: Option<Option<Item>>, truth: &mut Truth) {
         let before = self.shadow.insert(key.to_vec(), version);
         assert!(before.is_none_or(|before| before < version), "{before:?} then {version:?}");
         note(truth, key, version, outcome);

@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) breaks: bool,
     /// Proxies start again once what they owe is acknowledged. Only sound without a resync in a pair.
     pub(crate) restarts: bool,
+    /// Versions are given when writes begin: never, always, or at times.
+    pub(crate) promises: [bool; 2],
     pub(crate) skew_ms: u64,
     pub(crate) bounds: Bounds,
 }
@@ -51,9 +53,9 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, plan: Plan) -> Self {
         let mut rng = Rng::new(seed);
-        let sites = (0..plan.sites)
-            .map(|me| Site::new(me, plan.sites, plan.bounds, rng.below(plan.skew_ms + 1)))
-            .collect();
+        let site = |me| Site::new(me, plan.sites, plan.bounds, rng.below(plan.skew_ms + 1));
+        let mut sites: Vec<_> = (0..plan.sites).map(site).collect();
+        sites.iter_mut().for_each(|site| site.promises = plan.promises[0]);
         let links = (0..plan.sites).map(|_| (0..plan.sites).map(|_| Link::default()).collect()).collect();
         Self {
             plan,
@@ -106,6 +108,7 @@ impl World {
                 self.repaired_at_ms = u64::MAX;
             }
             995..998 if self.plan.restarts => self.restart(site),
+            998..1000 => self.sites[site].promises = self.plan.promises[self.rng.index(2)],
             _ => {}
         }
         for _ in 0..self.rng.below(5 * self.plan.sites as u64 * self.plan.sites as u64) {
@@ -174,7 +177,7 @@ impl World {
             _ => Command::Delete,
         };
         let lane = self.rng.index(SESSION_LANES);
-        self.sites[site].write(lane, key, command);
+        self.sites[site].write(lane, key, command, self.now_ms);
     }
 
     fn answer(&mut self, site: usize, lane: usize) -> bool {
