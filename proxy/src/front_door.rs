@@ -1,15 +1,17 @@
-//! Where apps come in: accepts, counts, and hands each connection to the worker that has the fewest.
+//! Where apps come in: accepts, counts, and hands each connection to the worker that has the fewest. Sessions that
+//! peers open for their apps come in here, too, and take seats of the same number.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use memcloud_protocol::memcache::error::TOO_MANY_CONNECTIONS;
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Refusal, WorkerCounters};
-use crate::net::{Accepted, Listener};
+use crate::net::{Arrival, Listener};
 use crate::worker::Inbox;
 
 /// Accepts for one listener until drained.
@@ -49,7 +51,11 @@ impl FrontDoor {
                 () = drain.cancelled() => return,
             };
             match accepted {
-                Ok(accepted) => self.seat(accepted).await,
+                Ok(accepted) => {
+                    let refusal = [TOO_MANY_CONNECTIONS, b"\r\n"].concat();
+                    let (read, welcome) = (Vec::new(), Vec::new());
+                    self.seat(Arrival { accepted, read, welcome, refusal, tunnelled: false }).await;
+                }
                 Err(error) => {
                     // Out of file descriptors, most likely: apps that leave will free some.
                     self.counters.session_refused(Refusal::Accept);
@@ -60,15 +66,29 @@ impl FrontDoor {
         }
     }
 
-    async fn seat(&self, accepted: Accepted) {
+    /// Lets in the sessions that peers open for their apps, until `drain` is cancelled.
+    pub(crate) async fn open_to_peers(
+        self: Arc<Self>,
+        mut arrivals: mpsc::Receiver<Arrival>,
+        drain: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                Some(arrival) = arrivals.recv() => self.seat(arrival).await,
+                () = drain.cancelled() => return,
+            }
+        }
+    }
+
+    async fn seat(&self, arrival: Arrival) {
         let taken: u64 = self.inboxes.iter().map(Inbox::seats).sum();
         let Some(inbox) = self.inboxes.iter().min_by_key(|inbox| inbox.seats()) else { return };
         if taken >= self.sessions_max {
             self.counters.session_refused(Refusal::Limit);
-            accepted.refuse(&[TOO_MANY_CONNECTIONS, b"\r\n"].concat());
+            arrival.accepted.refuse(&arrival.refusal);
             return;
         }
-        inbox.put(accepted).await;
+        inbox.put(arrival).await;
     }
 }
 

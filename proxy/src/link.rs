@@ -23,6 +23,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,7 +39,7 @@ pub use state::{LinkState, LinkStopped, Links, PeerLink, PeerLinkCounters};
 
 use crate::config::Address;
 use crate::memcached::{commands, local};
-use crate::net::Listener;
+use crate::net::{Arrival, Listener};
 use crate::replication::{PeerId, Shared};
 use directory::{Directory, Identity};
 
@@ -59,6 +60,8 @@ pub struct LinkConfig {
     pub peer_timeout: Duration,
     /// How long a stopping proxy goes on sending what it owes.
     pub drain_timeout: Duration,
+    /// Where sessions go that a peer opens for its apps; without it they are refused.
+    pub sessions: Option<mpsc::Sender<Arrival>>,
 }
 
 /// What all tasks of the links share.

@@ -131,6 +131,8 @@ fn record_proxy(figures: &Figures) {
     counter!("memcloud_proxy_sent_bytes_total").absolute(totals.sent_bytes);
     gauge!("memcloud_proxy_sessions").set(float(totals.sessions));
     counter!("memcloud_proxy_sessions_opened_total").absolute(totals.sessions_opened);
+    gauge!("memcloud_proxy_tunnelled_sessions").set(float(totals.tunnelled));
+    counter!("memcloud_proxy_tunnelled_sessions_opened_total").absolute(totals.tunnels_opened);
     for &(why, count) in &totals.sessions_refused {
         counter!("memcloud_proxy_sessions_refused_total", "reason" => why.as_str()).absolute(count);
     }
@@ -190,6 +192,11 @@ fn describe() {
     describe_counter!("memcloud_proxy_sent_bytes_total", "Bytes sent to apps.");
     describe_gauge!("memcloud_proxy_sessions", "App connections open now.");
     describe_counter!("memcloud_proxy_sessions_opened_total", "App connections accepted.");
+    describe_gauge!(
+        "memcloud_proxy_tunnelled_sessions",
+        "Those of the open sessions that peers opened for their apps."
+    );
+    describe_counter!("memcloud_proxy_tunnelled_sessions_opened_total", "Sessions accepted from peers.");
     describe_counter!("memcloud_proxy_sessions_refused_total", "App connections turned away.");
     describe_counter!(
         "memcloud_proxy_slow_readers_closed_total",

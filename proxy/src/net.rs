@@ -56,6 +56,21 @@ pub enum Accepted {
     Unix(std::os::unix::net::UnixStream),
 }
 
+/// A connection on its way to whoever serves it.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The connection.
+    pub accepted: Accepted,
+    /// What was read from it already.
+    pub read: Vec<u8>,
+    /// Said to it before anything else.
+    pub welcome: Vec<u8>,
+    /// Said instead when there is no seat left.
+    pub refusal: Vec<u8>,
+    /// A peer's proxy brings it, for an app of its own.
+    pub tunnelled: bool,
+}
+
 impl Listener {
     /// Binds `address`. A unix socket file that nobody listens on any more is replaced.
     ///
@@ -155,6 +170,19 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl Stream {
+    /// Takes the socket from the event loop, so that another thread can adopt it.
+    ///
+    /// # Errors
+    /// The event loop does not give it back.
+    pub fn release(self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(stream) => Ok(Accepted::Tcp(stream.into_std()?)),
+            Self::Unix(stream) => Ok(Accepted::Unix(stream.into_std()?)),
         }
     }
 }

@@ -130,19 +130,37 @@ impl Drop for HeldGate {
     }
 }
 
+/// How a session begins.
+pub(crate) struct Opening {
+    /// Read before it came here.
+    pub(crate) read: Vec<u8>,
+    /// To be said first.
+    pub(crate) welcome: Vec<u8>,
+    /// It is the session of a peer's app.
+    pub(crate) tunnelled: bool,
+}
+
 /// Serves an app until it or memcached ends the connection.
-pub(crate) async fn run(context: Rc<Context>, stream: Stream, shared: Option<Rc<Upstream>>, _seat: Seat) {
+pub(crate) async fn run(
+    context: Rc<Context>,
+    stream: Stream,
+    opening: Opening,
+    shared: Option<Rc<Upstream>>,
+    _seat: Seat,
+) {
     let downstream = Rc::new(Downstream::new(Rc::clone(&context), stream));
     let seat = context.sessions.enter(&downstream);
-    context.counters.session_opened();
+    context.counters.session_opened(opening.tunnelled);
+    downstream.deliver(&opening.welcome);
+    downstream.flush();
     let mut session = Session {
         context: Rc::clone(&context),
         downstream,
         shared,
         own: None,
         dialect: None,
-        input: Vec::new(),
-        look_again: false,
+        look_again: !opening.read.is_empty(),
+        input: opening.read,
         skip: 0,
         granted: None,
         refusal: None,
@@ -167,7 +185,7 @@ pub(crate) async fn run(context: Rc<Context>, stream: Stream, shared: Option<Rc<
     }
     session.close().await;
     context.sessions.leave(seat);
-    context.counters.session_closed();
+    context.counters.session_closed(opening.tunnelled);
 }
 
 impl Session {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,7 +28,7 @@ use crate::config::{Address, Config, UpstreamConnections};
 use crate::front_door::FrontDoor;
 use crate::link::{self, LinkConfig};
 use crate::metrics::WorkerCounters;
-use crate::net::Listener;
+use crate::net::{Arrival, Listener};
 use crate::replication::{Bounds, Shared};
 use crate::upstream::{Monitor, UpstreamState};
 use crate::worker::{Parts, Settings, Worker};
@@ -66,17 +66,24 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         Monitor::new(config.upstream.clone(), config.upstream_timeout, Arc::clone(&wanted));
     let monitor = tokio::spawn(monitor.run());
 
+    let (sessions, tunnelled) = mpsc::channel(TUNNELS_WAITING_MAX);
     let tracker = TaskTracker::new();
     let links_stop = CancellationToken::new();
     let links = shared.as_ref().map(|shared| {
-        link::spawn(link_config(&config), doors.peers, Arc::clone(shared), links_stop.clone(), &tracker)
+        link::spawn(
+            link_config(&config, sessions),
+            doors.peers,
+            Arc::clone(shared),
+            links_stop.clone(),
+            &tracker,
+        )
     });
     let source = Arc::new(Source::new(&config, upstream.clone(), shared.clone(), links));
     let workers_stop = CancellationToken::new();
     let workers = start_workers(&config, shared, upstream, &wanted, &source, &workers_stop).await?;
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(doors.admin, source.clone(), admin_stop.clone()));
-    let front_door = open_front_door(&config, doors.apps, &workers, &source, &stop);
+    let front_door = open_front_door(&config, doors.apps, tunnelled, &workers, &source, &stop);
     tracing::info!(listen = %list(&config.listen), upstream = %config.upstream, admin = %config.admin, "serving");
 
     stop.cancelled().await;
@@ -155,6 +162,7 @@ async fn start_workers(
 fn open_front_door(
     config: &Config,
     listeners: Vec<Listener>,
+    tunnelled: mpsc::Receiver<Arrival>,
     workers: &[Worker],
     source: &Source,
     stop: &CancellationToken,
@@ -170,6 +178,7 @@ fn open_front_door(
     for listener in listeners {
         tracker.spawn(Arc::clone(&door).open(listener, stop.clone()));
     }
+    tracker.spawn(door.open_to_peers(tunnelled, stop.clone()));
     tracker.close();
     tracker
 }
@@ -193,7 +202,7 @@ fn bounds(config: &Config) -> Bounds {
     }
 }
 
-fn link_config(config: &Config) -> LinkConfig {
+fn link_config(config: &Config, sessions: mpsc::Sender<Arrival>) -> LinkConfig {
     LinkConfig {
         site: config.site.clone(),
         shard: None,
@@ -202,9 +211,13 @@ fn link_config(config: &Config) -> LinkConfig {
         upstream_timeout: config.upstream_timeout,
         peer_timeout: config.peer_timeout,
         drain_timeout: config.drain_timeout,
+        sessions: Some(sessions),
     }
 }
 
 fn list(addresses: &[Address]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
+
+/// Sessions of peers' apps that have no seat yet; the next ones wait in their handshake.
+const TUNNELS_WAITING_MAX: usize = 64;

@@ -27,9 +27,9 @@ pub(crate) use context::{Context, Notes, Settings};
 
 use crate::front_door::Seat;
 use crate::metrics::{Refusal, WorkerCounters};
-use crate::net::Accepted;
+use crate::net::Arrival;
 use crate::replication::Shared;
-use crate::session;
+use crate::session::{self, Opening};
 use crate::upstream::{Upstream, UpstreamState, keep_connected};
 
 /// A worker as the rest of the program sees it.
@@ -42,7 +42,7 @@ pub(crate) struct Worker {
 /// The way into a worker.
 #[derive(Clone)]
 pub(crate) struct Inbox {
-    arrivals: mpsc::Sender<(Accepted, Seat)>,
+    arrivals: mpsc::Sender<(Arrival, Seat)>,
     seats: Arc<AtomicU64>,
 }
 
@@ -53,8 +53,8 @@ impl Inbox {
     }
 
     /// Gives it a connection.
-    pub(crate) async fn put(&self, accepted: Accepted) {
-        if self.arrivals.send((accepted, Seat::take(&self.seats))).await.is_err() {
+    pub(crate) async fn put(&self, arrival: Arrival) {
+        if self.arrivals.send((arrival, Seat::take(&self.seats))).await.is_err() {
             tracing::debug!("an app came while the workers stop");
         }
     }
@@ -116,7 +116,7 @@ impl Worker {
 async fn run(
     parts: Parts,
     counters: Arc<WorkerCounters>,
-    mut arrivals: mpsc::Receiver<(Accepted, Seat)>,
+    mut arrivals: mpsc::Receiver<(Arrival, Seat)>,
     ready: oneshot::Sender<()>,
 ) {
     let drain = parts.drain.clone();
@@ -127,18 +127,20 @@ async fn run(
 
     let mut turn = 0;
     loop {
-        let accepted = tokio::select! {
-            accepted = arrivals.recv() => accepted,
+        let arrival = tokio::select! {
+            arrival = arrivals.recv() => arrival,
             () = drain.cancelled() => None,
         };
-        let Some((accepted, seat)) = accepted else { break };
+        let Some((arrival, seat)) = arrival else { break };
+        let Arrival { accepted, read, welcome, tunnelled, .. } = arrival;
         let Ok(stream) = accepted.adopt() else {
             context.counters.session_refused(Refusal::Accept);
             continue;
         };
         let upstream = (!shared.is_empty()).then(|| Rc::clone(&shared[turn % shared.len()]));
         turn += 1;
-        spawn_local(session::run(Rc::clone(&context), stream, upstream, seat));
+        let opening = Opening { read, welcome, tunnelled };
+        spawn_local(session::run(Rc::clone(&context), stream, opening, upstream, seat));
     }
     context.sessions.drain_all();
     context.sessions.empty().await;

@@ -59,6 +59,16 @@ fn over_unix_sockets() {
     });
 }
 
+/// As an app of a peer whose own memcached is down.
+#[test]
+fn through_a_tunnel() {
+    check("tunnel", || {
+        let fleet: Fleet = Plan::of(2).memcached(0, ARGS).start();
+        let door = fleet.sites[0].sidecar.settings().peer_listen.clone().unwrap();
+        (format!("tunnel:b@{door}"), fleet)
+    });
+}
+
 /// A connection that watches becomes a log: it needs a connection of its own, and others go on.
 #[test]
 fn watch_streams_through() {

@@ -20,8 +20,11 @@ enum Stream {
 }
 
 impl Client {
-    /// Connects to `host:port` or `unix:/path`.
+    /// Connects to `host:port` or `unix:/path`, or as an app of a peer to `tunnel:SITE@PEER-LISTEN`.
     pub fn connect(address: &str) -> io::Result<Self> {
+        if let Some((site, address)) = address.strip_prefix("tunnel:").and_then(|rest| rest.split_once('@')) {
+            return Self::tunnel(site, address);
+        }
         let stream = match address.strip_prefix("unix:") {
             Some(path) => Stream::Unix(UnixStream::connect(path)?),
             None => {
@@ -31,6 +34,19 @@ impl Client {
             }
         };
         Ok(Self { stream, buffer: Vec::new(), patience: PATIENCE })
+    }
+
+    fn tunnel(site: &str, address: &str) -> io::Result<Self> {
+        let mut client = Self::connect(address)?;
+        client.send(format!("ml hello V2 S{site} R1 Qsession\r\n"))?;
+        loop {
+            let line = client.line()?;
+            match line.as_str() {
+                "ml ack 0\r\n" => return Ok(client),
+                _ if line.starts_with("ml hello ") => {}
+                _ => return Err(io::Error::other(line)),
+            }
+        }
     }
 
     /// Connects, or ends the test.

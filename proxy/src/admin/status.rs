@@ -15,6 +15,8 @@ pub struct Status {
     /// Mutations that some peer missed and no resync has made good yet.
     pub lost_unrepaired: u64,
     pub sessions: u64,
+    /// Those of them that peers opened for their apps.
+    pub tunnelled_sessions: u64,
 }
 
 /// The memcached behind this proxy.

@@ -37,6 +37,7 @@ impl AdminSource for Fake {
             }],
             lost_unrepaired: 0,
             sessions: 3,
+            tunnelled_sessions: 1,
         }
     }
 
@@ -50,7 +51,7 @@ impl AdminSource for Fake {
 
     fn counters(&self) -> Vec<Arc<WorkerCounters>> {
         let counters = WorkerCounters::default();
-        counters.session_opened();
+        counters.session_opened(false);
         vec![Arc::new(counters)]
     }
 
@@ -90,7 +91,7 @@ async fn paths_answer_as_the_contract_says() {
         "peers": [ { "site": null, "addr": "127.0.0.1:9", "state": "connecting", "inbound": "down", "lag_ms": 0, "backlog_entries": 1,
                      "backlog_bytes": 2, "unacknowledged": 3, "resyncs_full": 4, "resyncs_partial": 5,
                      "lost_unrepaired": 6 } ],
-        "lost_unrepaired": 0, "sessions": 3
+        "lost_unrepaired": 0, "sessions": 3, "tunnelled_sessions": 1
     });
     assert_eq!(status, expected);
 

@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 
 mod applier;
 mod packet;
+mod tunnel;
 
 use self::applier::{Applier, Pause};
 use super::Context;
@@ -67,7 +68,17 @@ async fn serve(context: Arc<Context>, stream: Box<dyn Duplex>) {
     let (reader, writer) = tokio::io::split(stream);
     let mut inbound = Inbound { context: &context, reader, writer, input: BytesMut::new() };
     let mut peer = None;
-    let stopped = inbound.run(&mut peer).await;
+    let stopped = match inbound.caller().await {
+        Ok(caller) => match caller.purpose {
+            Purpose::Mutations => inbound.run(caller, &mut peer).await,
+            Purpose::Session => match inbound.open_session(&caller, &mut peer).await {
+                Ok(opening) => return inbound.hand_over(opening).await,
+                Err(stopped) => stopped,
+            },
+            Purpose::Resync => refuse(Refusal::Version),
+        },
+        Err(stopped) => stopped,
+    };
     inbound.say_why(stopped).await;
     match peer {
         Some(peer) => {
@@ -86,6 +97,14 @@ async fn serve(context: Arc<Context>, stream: Box<dyn Duplex>) {
     }
 }
 
+/// What a dialer's hello says, once it is judged.
+struct Caller {
+    site: String,
+    run: u64,
+    purpose: Purpose,
+    clock: Option<u64>,
+}
+
 /// One connection of a peer.
 struct Inbound<'a> {
     context: &'a Context,
@@ -95,9 +114,20 @@ struct Inbound<'a> {
 }
 
 impl Inbound<'_> {
-    async fn run(&mut self, known: &mut Option<PeerId>) -> LinkStopped {
-        match self.greet(known).await {
-            Ok((mut applier, seat, run)) => {
+    /// Who calls, and what for.
+    async fn caller(&mut self) -> Result<Caller, LinkStopped> {
+        let patience = self.context.config.peer_timeout;
+        let caller = timeout(patience, self.hello()).await.map_err(|_| LinkStopped::Silent)??;
+        match self.context.drain.is_cancelled() {
+            true => Err(refuse(Refusal::Draining)),
+            false => Ok(caller),
+        }
+    }
+
+    async fn run(&mut self, caller: Caller, known: &mut Option<PeerId>) -> LinkStopped {
+        let run = caller.run;
+        match self.greet(caller, known).await {
+            Ok((mut applier, seat)) => {
                 let Some(peer) = *known else { return LinkStopped::OutOfTurn };
                 self.context.shared.lock().inbound_connected(peer, run);
                 self.context.links.change(peer.0, |link| {
@@ -115,13 +145,13 @@ impl Inbound<'_> {
         }
     }
 
-    async fn greet(&mut self, known: &mut Option<PeerId>) -> Result<(Applier, Seat, u64), LinkStopped> {
+    async fn greet(
+        &mut self,
+        caller: Caller,
+        known: &mut Option<PeerId>,
+    ) -> Result<(Applier, Seat), LinkStopped> {
         let context = self.context;
-        let (site, run) =
-            timeout(context.config.peer_timeout, self.hello()).await.map_err(|_| LinkStopped::Silent)??;
-        if context.drain.is_cancelled() {
-            return Err(refuse(Refusal::Draining));
-        }
+        let site = caller.site;
         let local = Local::connect(&context.config.upstream, context.config.upstream_timeout)
             .await
             .map_err(|_| refuse(Refusal::UpstreamDown))?;
@@ -143,11 +173,11 @@ impl Inbound<'_> {
             (context.config.upstream.clone(), context.config.upstream_timeout),
             local,
         );
-        Ok((applier, seat, run))
+        Ok((applier, seat))
     }
 
     /// Reads the dialer's hello and judges it.
-    async fn hello(&mut self) -> Result<(String, u64), LinkStopped> {
+    async fn hello(&mut self) -> Result<Caller, LinkStopped> {
         loop {
             match decode(&self.input).map_err(LinkStopped::Malformed)? {
                 // Before hello nobody has a right to more than a line.
@@ -157,12 +187,10 @@ impl Inbound<'_> {
                 Decoded::Incomplete { .. } => {}
                 Decoded::Message { message: Message::Hello(hello), used } => {
                     self.context.identity.judge(&hello).map_err(refuse)?;
-                    if hello.purpose != Purpose::Mutations {
-                        return Err(refuse(Refusal::Version));
-                    }
-                    let heard = (hello.site.to_owned(), hello.run);
+                    let site = hello.site.to_owned();
+                    let caller = Caller { site, run: hello.run, purpose: hello.purpose, clock: hello.clock };
                     self.input.advance(used);
-                    return Ok(heard);
+                    return Ok(caller);
                 }
                 Decoded::Message { .. } => return Err(LinkStopped::OutOfTurn),
             }

@@ -38,7 +38,7 @@ pub(super) struct Identity {
 impl Identity {
     pub(super) fn hello(&self, purpose: Purpose) -> Hello<'_> {
         let shard = self.shard.as_deref();
-        Hello { version: LINK_VERSION, site: &self.site, run: self.run, shard, purpose }
+        Hello { version: LINK_VERSION, site: &self.site, run: self.run, shard, purpose, clock: None }
     }
 
     /// Whether a link with whoever says `hello` can be at all.
@@ -186,7 +186,7 @@ mod tests {
     const NOW: Duration = Duration::ZERO;
 
     fn hello<'a>(version: u32, site: &'a str, shard: Option<&'a str>) -> Hello<'a> {
-        Hello { version, site, run: 1, shard, purpose: Purpose::Mutations }
+        Hello { version, site, run: 1, shard, purpose: Purpose::Mutations, clock: None }
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct Hello<'a> {
     pub shard: Option<&'a str>,
     /// What the dialer wants the connection for; the acceptor repeats it.
     pub purpose: Purpose,
+    /// The newest time that the dialer's clock gave or saw: what comes of this connection is newer.
+    pub clock: Option<u64>,
 }
 
 /// What a connection between two proxies is for.
@@ -199,6 +201,8 @@ refusals! {
     UpstreamDown = "upstream-down",
     /// An earlier link of the same site is still busy; come again.
     Busy = "busy",
+    /// The dialer's clock is too far ahead to be followed.
+    Clock = "clock",
     /// The acceptor is about to stop.
     Draining = "draining",
     /// The acceptor met a line it does not know.

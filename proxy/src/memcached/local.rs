@@ -4,6 +4,7 @@
 //! when not a byte has passed for as long as memcached's patience is, the connection is of no use any more. What was
 //! sent on it may still be carried out, until memcached has closed it too: [`Local::leave`] waits for that.
 
+use std::any::Any;
 use std::io;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use super::commands;
 use crate::config::Address;
 
 /// Any stream that bytes go both ways on: TCP, a unix socket, TLS over one of them.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Duplex for S {}
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + Sync + Any {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync + Any> Duplex for S {}
 
 /// Connects to `addr`.
 pub(crate) async fn connect(addr: &Address) -> io::Result<Box<dyn Duplex>> {

@@ -9,7 +9,7 @@ fn figures() -> Figures {
     worker.request(Dialect::Text, CommandName::Get);
     worker.request(Dialect::Text, CommandName::MetaSet);
     worker.duration_us(120, 2);
-    worker.session_opened();
+    worker.session_opened(false);
     worker.received(10);
     worker.session_refused(Refusal::Limit);
     let peer = PeerFigures {

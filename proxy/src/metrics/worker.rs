@@ -25,6 +25,8 @@ pub struct WorkerCounters {
     sent_bytes: Counter,
     sessions_opened: Counter,
     sessions_closed: Counter,
+    tunnels_opened: Counter,
+    tunnels_closed: Counter,
     sessions_refused: [Counter; Refusal::ALL.len()],
     slow_readers: Counter,
     upstream_faults: [Counter; UpstreamFault::ALL.len()],
@@ -72,14 +74,16 @@ impl WorkerCounters {
         self.sent_bytes.add(bytes);
     }
 
-    /// An app was let in.
-    pub fn session_opened(&self) {
+    /// An app was let in, perhaps one of a peer's.
+    pub fn session_opened(&self, tunnelled: bool) {
         self.sessions_opened.add(1);
+        self.tunnels_opened.add(tunnelled.into());
     }
 
     /// A session that was opened is over.
-    pub fn session_closed(&self) {
+    pub fn session_closed(&self, tunnelled: bool) {
         self.sessions_closed.add(1);
+        self.tunnels_closed.add(tunnelled.into());
     }
 
     /// An app was turned away.
@@ -122,6 +126,12 @@ impl WorkerCounters {
         let closed = self.sessions_closed.value();
         self.sessions_opened.value().saturating_sub(closed)
     }
+
+    /// Those of them that peers opened for their apps.
+    pub fn tunnelled_sessions(&self) -> u64 {
+        let closed = self.tunnels_closed.value();
+        self.tunnels_opened.value().saturating_sub(closed)
+    }
 }
 
 /// Everything that all workers have counted, as plain numbers.
@@ -133,6 +143,8 @@ pub struct Totals {
     pub(super) sent_bytes: u64,
     pub(super) sessions: u64,
     pub(super) sessions_opened: u64,
+    pub(super) tunnelled: u64,
+    pub(super) tunnels_opened: u64,
     pub(super) sessions_refused: Vec<(Refusal, u64)>,
     pub(super) slow_readers: u64,
     pub(super) upstream_faults: Vec<(UpstreamFault, u64)>,
@@ -165,6 +177,8 @@ impl Totals {
             sent_bytes: all(|w| w.sent_bytes.value()),
             sessions: all(WorkerCounters::sessions),
             sessions_opened: all(|w| w.sessions_opened.value()),
+            tunnelled: all(WorkerCounters::tunnelled_sessions),
+            tunnels_opened: all(|w| w.tunnels_opened.value()),
             sessions_refused: by_label(Refusal::ALL, |why| {
                 workers
                     .clone()
@@ -219,9 +233,9 @@ mod tests {
         b.request(Dialect::Text, CommandName::Get);
         b.request(Dialect::Text, CommandName::MetaGet);
         b.request(Dialect::Binary, CommandName::Get);
-        a.session_opened();
-        b.session_opened();
-        b.session_closed();
+        a.session_opened(true);
+        b.session_opened(false);
+        b.session_closed(false);
         a.session_refused(Refusal::Limit);
         b.upstream_error(UpstreamFault::TimedOut);
         a.duration_us(100, 3);
@@ -236,6 +250,7 @@ mod tests {
             ]
         );
         assert_eq!((totals.sessions, totals.sessions_opened), (1, 2));
+        assert_eq!((totals.tunnelled, totals.tunnels_opened), (1, 1));
         assert_eq!(
             totals.sessions_refused,
             [(Refusal::Limit, 1), (Refusal::Draining, 0), (Refusal::Accept, 0)]

@@ -106,6 +106,12 @@ impl<W> Replica<W> {
         self.sweep(SWEPT_PER_MARK);
     }
 
+    /// Another site's clock has come so far: whatever is stamped here from now on is newer than all it has stamped.
+    /// False if it is too far ahead to be followed.
+    pub fn follow_clock(&mut self, time: u64, now_ms: u64) -> bool {
+        self.clock.observe(Version::new(time, self.clock.origin()), now_ms).is_ok()
+    }
+
     /// A link from the peer is up; `run` is the run id of its hello. Whatever came on an older link must be
     /// processed or abandoned before.
     pub fn inbound_connected(&mut self, from: PeerId, run: u64) {

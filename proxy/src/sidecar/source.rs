@@ -98,6 +98,7 @@ impl AdminSource for Source {
         let peers: Vec<_> = self.peers().iter().map(peer_status).collect();
         let in_sync = self.replication.as_ref().is_none_or(|shared| shared.lock().in_sync());
         let upstream = self.upstream.borrow();
+        let workers = lock(&self.workers);
         Status {
             site: self.site.clone(),
             version: env!("CARGO_PKG_VERSION"),
@@ -113,7 +114,8 @@ impl AdminSource for Source {
             },
             lost_unrepaired: peers.iter().map(|peer| peer.lost_unrepaired).sum(),
             peers,
-            sessions: lock(&self.workers).iter().map(|counters| counters.sessions()).sum(),
+            sessions: workers.iter().map(|counters| counters.sessions()).sum(),
+            tunnelled_sessions: workers.iter().map(|counters| counters.tunnelled_sessions()).sum(),
         }
     }
 

@@ -198,6 +198,7 @@ impl Site {
             upstream_timeout: Duration::from_secs(2),
             peer_timeout: PEER_TIMEOUT,
             drain_timeout: Duration::from_secs(5),
+            sessions: None,
         };
         let listener = Some(Listener::Tcp(listener));
         let links = link::spawn(config, listener, Arc::clone(&shared), drain.clone(), &tracker);

@@ -157,11 +157,13 @@ fn hello<'a>(tokens: &mut Tokens<'a>) -> Result<Message<'a>, Malformed> {
         shard = Some(name(token)?);
         optional = tokens.maybe_next()?;
     }
-    let purpose = match optional {
-        Some(token) => Purpose::of(flag(token, b'Q')?).ok_or(Malformed::Word)?,
-        None => Purpose::Mutations,
-    };
-    Ok(Message::Hello(Hello { version, site, run, shard, purpose }))
+    let mut purpose = Purpose::Mutations;
+    if let Some(token) = optional.and_then(|token| token.strip_prefix(b"Q")) {
+        purpose = Purpose::of(token).ok_or(Malformed::Word)?;
+        optional = tokens.maybe_next()?;
+    }
+    let clock = optional.map(|token| hex(flag(token, b'C')?)).transpose()?;
+    Ok(Message::Hello(Hello { version, site, run, shard, purpose, clock }))
 }
 
 /// The blank-separated tokens of a line. One blank each: two in a row make an empty token, which is refused.

@@ -57,6 +57,10 @@ impl Hello<'_> {
         if let Some(purpose) = self.purpose.token() {
             words(out, &[" Q", purpose]);
         }
+        if let Some(clock) = self.clock {
+            words(out, &[" C"]);
+            hex(out, clock);
+        }
         out.extend_from_slice(b"\r\n");
     }
 }

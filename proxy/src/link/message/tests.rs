@@ -55,6 +55,7 @@ impl Parts {
                 run: time,
                 shard: self.shard.as_deref(),
                 purpose: [Purpose::Mutations, Purpose::Session, Purpose::Resync][exptime as usize % 3],
+                clock: (count % 2 == 0).then_some(time),
             }),
             1 => Message::Refused(Refusal::ALL[count as usize % Refusal::ALL.len()]),
             2 => Message::Item(Item {
