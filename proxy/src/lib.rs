@@ -38,6 +38,7 @@
 //! |---|---|
 //! | `front_door`, `worker`, `session`, `downstream`, `upstream` | the data path, from the app to memcached and back |
 //! | [`replication`] | who wrote what last, what is owed to whom, what can be forgotten |
+//! | [`spill`] | keys owed to peers that memory has no room for |
 //! | [`link`] | the connections between proxies |
 //! | [`config`], [`cli`] | what the proxy was told |
 //! | [`admin`], [`metrics`], [`logging`] | what it tells |
@@ -68,5 +69,6 @@ pub mod replication;
 mod session;
 pub mod sidecar;
 pub mod signals;
+pub mod spill;
 mod upstream;
 mod worker;

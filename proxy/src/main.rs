@@ -8,7 +8,7 @@ use clap::Parser;
 use memcloud_proxy::cli::{self, Cli, Command};
 use memcloud_proxy::config::{Config, Settings};
 use memcloud_proxy::sidecar::{self, BindError};
-use memcloud_proxy::{descriptors, logging, signals};
+use memcloud_proxy::{descriptors, logging, signals, spill};
 use tokio_util::sync::CancellationToken;
 
 /// Sessions of one thread grow and free buffers that another thread's link task may drop; glibc's allocator keeps
@@ -70,9 +70,14 @@ fn run(config: Config) -> ExitCode {
     }
 }
 
-/// A task that panics leaves a part of the proxy standing still; a process that ends is started again.
+/// A task that panics leaves a part of the proxy standing still; a process that ends is started again. Only the thread
+/// that writes lists of owed keys takes a panic of its store as one more way in which a disk fails.
 fn die_of_panics() {
     std::panic::set_hook(Box::new(|panic| {
+        if std::thread::current().name() == Some(spill::THREAD) {
+            tracing::warn!(%panic, "a fault of the store behind --backlog-dir");
+            return;
+        }
         tracing::error!(%panic, "a fault of the proxy itself: it ends, please report this");
         std::process::abort();
     }));

@@ -24,6 +24,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("link", &["backoff", "config", "memcached", "net", "replication"]),
     ("memcached", &["config", "net"]),
     ("downstream", &["net", "worker"]),
+    ("spill", &["replication"]),
     ("replication", &[]),
     ("metrics", &[]),
     ("net", &["config"]),
