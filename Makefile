@@ -1,6 +1,6 @@
 # The front door. Each target installs what it needs and skips what is there.
 
-.PHONY: help demo check test bench clients fuzz advisories
+.PHONY: help demo check test bench clients chaos faults figures fuzz advisories
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -25,6 +25,19 @@ clients: ## the client libraries that take longer to install
 
 bench: ## against direct memcached and twemproxy, side by side
 	bench/run $(ARGS)
+
+chaos: ## everything fails while everybody writes; MINUTES=60 SEED=7
+	tests/setup
+	MEMCLOUD_CHAOS_SECONDS=$$(( $(or $(MINUTES),10) * 60 )) MEMCLOUD_SEED=$(SEED) \
+		cargo test -p memcloud-tests --locked --no-fail-fast --test chaos -- --nocapture
+
+faults: ## plays every fault and writes the table in docs/faults.md
+	tests/setup
+	MEMCLOUD_FAULTS_WRITE=1 cargo test -p memcloud-tests --locked --test faults -- --include-ignored --nocapture
+
+figures: ## what recovery costs: a copy of a million items, a proxy killed amid writes
+	tests/setup
+	cargo test -p memcloud-tests --locked --release --test figures -- --ignored --nocapture --test-threads 1
 
 fuzz: ## ten minutes for each target
 	protocol/fuzz/run 600

@@ -37,6 +37,29 @@ fn three_sites_amid_link_faults_on_the_newest_server() {
     run("three sites, link faults, newest", plan, Kinds::LINKS);
 }
 
+/// Everything fails but clocks and bounds, on the distribution's server.
+#[test]
+#[ignore = "needs a full resync"]
+fn two_sites() {
+    let plan = Plan::of(2).server(&Server::distribution()).sidecars(FLAGS);
+    run("two sites", plan, Kinds::MEMORIES);
+}
+
+#[test]
+#[ignore = "needs a full resync"]
+fn three_sites_on_the_newest_server() {
+    let plan = Plan::of(3).server(&Server::newest()).sidecars(FLAGS);
+    run("three sites, newest", plan, Kinds::MEMORIES);
+}
+
+/// Clocks that are off within what sites bear, and backlogs too small for what is written.
+#[test]
+#[ignore = "needs a full resync"]
+fn two_sites_with_wrong_clocks_and_small_backlogs() {
+    let plan = Plan::of(2).clocks().sidecars(FLAGS).sidecars(&["--backlog-bytes", "1MiB"]);
+    run("two sites, clocks and backlogs", plan, Kinds::ALL);
+}
+
 /// Short time-outs, so that a round sees what happens after them.
 const FLAGS: &[&str] = &["--peer-timeout", "1s", "--upstream-timeout", "1s", "--drain-timeout", "1s"];
 const DIALECTS: [Dialect; 3] = [Dialect::Classic, Dialect::Meta, Dialect::Binary];

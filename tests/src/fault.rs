@@ -55,6 +55,7 @@ pub struct Kinds {
 }
 
 impl Kinds {
+    /// Nobody loses its memory.
     pub const LINKS: Self = Self {
         links: true,
         freezes: true,
@@ -63,6 +64,8 @@ impl Kinds {
         clocks: false,
         overflow: false,
     };
+    pub const MEMORIES: Self = Self { proxies: true, memcacheds: true, ..Self::LINKS };
+    pub const ALL: Self = Self { clocks: true, overflow: true, ..Self::MEMORIES };
 
     /// One fault among `sites` sites.
     fn draw(self, sites: usize, rng: &mut Rng) -> Fault {

@@ -106,6 +106,13 @@ impl Sidecar {
         });
     }
 
+    /// Waits until apps can connect, whether the site is ready or not.
+    pub fn wait_until_listening(&self) {
+        eventually(&format!("sidecar {} listens", self.settings.site), Duration::from_secs(20), || {
+            Client::connect(&self.settings.listen).ok().map(|_| ())
+        });
+    }
+
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
