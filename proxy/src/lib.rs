@@ -40,6 +40,7 @@
 //! | [`replication`] | who wrote what last, what is owed to whom, what can be forgotten |
 //! | [`spill`] | keys owed to peers that memory has no room for |
 //! | [`link`] | the connections between proxies |
+//! | [`inventory`] | what a memcached holds, walked and digested |
 //! | [`config`], [`cli`] | what the proxy was told |
 //! | [`admin`], [`metrics`], [`logging`] | what it tells |
 //! | [`sidecar`] | the one place that knows every part, and ends them in order |
@@ -60,6 +61,7 @@ pub mod config;
 pub mod descriptors;
 mod downstream;
 mod front_door;
+pub mod inventory;
 pub mod link;
 pub mod logging;
 mod memcached;

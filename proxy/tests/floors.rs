@@ -22,6 +22,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("session", &["downstream", "front_door", "metrics", "net", "replication", "upstream", "worker"]),
     ("upstream", &["backoff", "config", "downstream", "metrics", "net", "replication", "worker"]),
     ("link", &["backoff", "config", "memcached", "net", "replication"]),
+    ("inventory", &["backoff", "config", "memcached", "net"]),
     ("memcached", &["config", "net"]),
     ("downstream", &["net", "worker"]),
     ("spill", &["replication"]),

@@ -9,7 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 use memcloud_protocol::memcache::binary::{HEADER, Header, MAGIC_RESPONSE, Opcode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
@@ -98,6 +98,29 @@ impl Local {
         }
     }
 
+    /// All whole lines that have come, with their ends; at least one. For streams of lines that go on without end.
+    pub(crate) async fn lines(&mut self) -> io::Result<Bytes> {
+        loop {
+            if let Some(end) = memrchr(b'\n', &self.input) {
+                return Ok(self.input.split_to(end + 1).freeze());
+            }
+            if self.input.len() > ANSWER_LINE_MAX {
+                return Err(out_of_step());
+            }
+            self.fill(STREAM_READ_BYTES).await?;
+        }
+    }
+
+    /// The next bytes of a value of which `left` are still to come: as many as are here, at least one. Behind the last
+    /// one [`block`](Self::block) of no bytes takes the line end.
+    pub(crate) async fn part(&mut self, left: usize) -> io::Result<Bytes> {
+        while self.input.is_empty() {
+            self.fill(left.clamp(READ_BYTES, RESERVE_BYTES_MAX)).await?;
+        }
+        let here = left.min(self.input.len());
+        Ok(self.input.split_to(here).freeze())
+    }
+
     /// A value of `len` bytes and the line end behind it.
     pub(crate) async fn block(&mut self, len: usize) -> io::Result<Bytes> {
         while self.input.len() < len + 2 {
@@ -145,6 +168,7 @@ pub(crate) fn out_of_step() -> io::Error {
 }
 
 const READ_BYTES: usize = 16 << 10;
+const STREAM_READ_BYTES: usize = 128 << 10;
 /// A length that somebody claims is believed step by step, as the bytes come.
 const RESERVE_BYTES_MAX: usize = 1 << 20;
 /// Far above any answer line: an echoed key of 250 bytes and some numbers.
