@@ -62,6 +62,24 @@ fn apps_that_vanish_in_the_middle_end_their_session() {
     eventually("no session is left", SOON, || (sidecar.status()["sessions"] == 0).then_some(()));
 }
 
+/// memcached remembers that an item was stored under a base64 key, and says its key so to whoever asks by `mg`; a `get`
+/// goes up as one.
+#[test]
+fn a_get_of_what_was_stored_under_a_base64_key() {
+    let folder = Folder::new();
+    let memcached = Memcached::start("memcached", &folder, &[]);
+    let sidecar = Sidecar::start(Settings::new("r", memcached.address()), &folder);
+    let mut app = sidecar.client();
+    assert_eq!(app.ask("ms Zm9v 2 b\r\nhi"), "HD");
+    assert_eq!(app.get("foo").unwrap().unwrap(), b"hi");
+    app.send("gets foo\r\nmn\r\n").unwrap();
+    let answer = String::from_utf8(app.until(b"MN\r\n").unwrap()).unwrap();
+    assert!(
+        answer.starts_with("VALUE foo 0 2 ") && answer.ends_with("\r\nhi\r\nEND\r\nMN\r\n"),
+        "{answer:?}"
+    );
+}
+
 /// A watch that memcached refuses leaves the connection as it was, its later writes mirrored.
 #[test]
 fn writes_behind_a_refused_watch_are_mirrored() {

@@ -94,11 +94,12 @@ fn a_meta_hit_becomes_a_classic_one() {
     assert_eq!(convert(b"VA 5 kfoo f7 c9", false), Ok((5, "before VALUE foo 7 5\r\n".into())));
     assert_eq!(convert(b"VA 5 kfoo f7 c9", true), Ok((5, "before VALUE foo 7 5 9\r\n".into())));
     assert_eq!(convert(b"VA 0 f0 kfoo W Z", false), Ok((0, "before VALUE foo 0 0\r\n".into())));
+    assert_eq!(convert(b"VA 5 kZm9v b f7 c9", true), Ok((5, "before VALUE foo 7 5 9\r\n".into())));
     for (line, with_cas) in [
         (&b"VA 5 kfoo f7"[..], true),
         (b"VA 5 f7", false),
         (b"VA 5 kfoo", false),
-        (b"VA 5 kYQ== f0 b", false),
+        (b"VA 5 kYQ= f0 b", false),
         (b"VA 5 k f0", false),
         (b"VA 5 kfoo f4294967296", false),
         (b"HD kfoo f7", false),
