@@ -17,6 +17,8 @@
 //!
 //! Where memcached is told the version of a write with the write itself, it is stamped at the beginning: `promised.rs`.
 
+use std::sync::Arc;
+
 use super::gate::Pass;
 use super::mutation::{Effect, Marks};
 use super::replica::{LaneId, Replica, Slot};
@@ -52,6 +54,23 @@ impl<W> Replica<W> {
         };
         let version = self.clock.stamp(now_ms);
         self.conclude(slot, version, effect, now_ms, woken)
+    }
+
+    /// The same for a write that held no gate, whose slot was asked for after its answer: what was read of the key in
+    /// between was read without knowing of it.
+    pub fn complete_afterwards(
+        &mut self,
+        slot: Slot,
+        effect: Effect,
+        now_ms: u64,
+        woken: &mut Vec<(W, Slot)>,
+    ) -> bool {
+        let key = Arc::clone(&self.table[slot.0].key);
+        let grew = self.complete(slot, effect, now_ms, woken);
+        let entry = &mut self.table[slot.0];
+        // Owed to nobody, it may be forgotten by now, and its place be another's.
+        entry.marks_unsure |= Arc::ptr_eq(&key, &entry.key) && entry.owed != 0;
+        grew
     }
 
     /// A write took effect, and this is its version.

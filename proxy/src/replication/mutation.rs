@@ -65,8 +65,8 @@ pub enum Owed {
         version: Version,
         /// `Removed` or `Item`; an item without payload is read from memcached just before it is sent.
         effect: Effect,
-        /// The effect says nothing of marks, and stands for an earlier write as well, one that left some: which of
-        /// them the item still has is for memcached to say.
+        /// The effect says nothing of marks, and stands for an earlier write as well, one that left some, or for one
+        /// that held no gate: which marks the item has is for memcached to say.
         marks_unsure: bool,
     },
 }

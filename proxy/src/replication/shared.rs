@@ -143,7 +143,10 @@ impl Shared {
             Begin::Granted(slot) => slot,
             Begin::Waiting(wait) => wait.await,
         };
-        self.complete(vec![Outcome::Key(slot, effect)], wall_clock_ms());
+        let now_ms = wall_clock_ms();
+        if self.with(|replica, woken| replica.complete_afterwards(slot, effect, now_ms, woken)) {
+            self.poke_all();
+        }
     }
 
     /// Waits until something may be owed to `peer`.

@@ -29,6 +29,13 @@ impl<W> Replica<W> {
         own.max(self.last_flush)
     }
 
+    /// Whether this is the newest version of the key, and no write of it is on its way.
+    pub fn is_newest(&self, key: &[u8], version: Version) -> bool {
+        let entry = self.table.find(key).map(|at| &self.table[at]);
+        entry.is_some_and(|entry| entry.version == version && entry.gate.is_idle())
+            && !self.flush_gate.is_running()
+    }
+
     /// The newest version seen anywhere, as if it were stamped here.
     pub fn latest(&self) -> Version {
         self.clock.latest()

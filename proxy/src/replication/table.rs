@@ -31,7 +31,7 @@ pub(super) struct Entry<W> {
     pub(super) pins: u32,
     /// It stands in the age queue.
     pub(super) aged: bool,
-    /// The effect says nothing of marks, and stands for a write that left some as well.
+    /// The effect says nothing of marks, and stands for a write that left some as well; or for one that held no gate.
     pub(super) marks_unsure: bool,
     pub(super) gate: Gate<W>,
 }

@@ -6,7 +6,9 @@
 //!
 //! - A key that is known to be marked stale is read with `me` and `gets`, which leave marks alone. They do not
 //!   tell marks either, so what is read so is remembered with its CAS: if a `touch` makes it to be read again and the
-//!   CAS is the same, the marks are too.
+//!   CAS is the same, the marks are too. What is read may be newer already than the write that left the marks. That
+//!   does no harm by itself, for what made it newer has a version of its own and follows; but it is not remembered,
+//!   or the newer item would be taken for a stale one whenever it is read.
 //! - Any other one is read with `mg`, which alone can say whether it is stale. Should it be (the mark is older than
 //!   what is remembered, or came from a peer), the answer says so, and the win is given back at once with `md I`,
 //!   bound to the CAS just seen so that it can hit no newer item. For that moment another asker may be told that
@@ -18,6 +20,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 use memcloud_protocol::memcache::expiry::Expiry;
 use memcloud_protocol::memcache::key::{self, TextForm};
@@ -25,7 +30,7 @@ use memcloud_protocol::memcache::key::{self, TextForm};
 use super::super::LinkConfig;
 use super::super::commands;
 use super::super::local::{Local, out_of_step};
-use crate::replication::{Marks, wall_clock_ms};
+use crate::replication::{Marks, Shared, Version, wall_clock_ms};
 
 /// An item as memcached has it.
 pub(super) struct Found {
@@ -39,15 +44,18 @@ pub(super) struct Found {
 #[derive(Clone, Copy)]
 pub(super) struct Unread<'a> {
     pub(super) key: &'a [u8],
-    /// What the write that made it unread says of its marks.
+    /// Of the write that made it unread.
+    pub(super) version: Version,
+    /// What that write says of its marks.
     pub(super) marks: Marks,
-    /// A write that left marks came before that one, and was not sent.
+    /// A write that left marks came before that one, and was not sent; or that one held no gate.
     pub(super) unsure: bool,
 }
 
 /// Reads items; connects when the first one is asked for.
 pub(super) struct Reader<'a> {
     config: &'a LinkConfig,
+    shared: &'a Shared,
     /// Stale items that were read with `me` and `gets`: their CAS and their marks.
     stale: HashMap<Box<[u8]>, (u64, Marks)>,
     /// Whether what was asked was asked so.
@@ -74,8 +82,8 @@ enum Marked {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(config: &'a LinkConfig) -> Self {
-        Self { config, stale: HashMap::new(), asked: VecDeque::new(), local: None, side: None }
+    pub(super) fn new(config: &'a LinkConfig, shared: &'a Shared) -> Self {
+        Self { config, shared, stale: HashMap::new(), asked: VecDeque::new(), local: None, side: None }
     }
 
     /// Asks for items; [`answer`](Self::answer) must be called for each, in the same order, then
@@ -99,7 +107,7 @@ impl<'a> Reader<'a> {
 
     /// The next item, if there is one.
     pub(super) async fn answer(&mut self, item: Unread<'_>) -> io::Result<Option<Found>> {
-        let Unread { key, marks, .. } = item;
+        let Unread { key, version, marks, .. } = item;
         let local = connected(&mut self.local, self.config).await?;
         if self.asked.pop_front() != Some(true) {
             return local.plain(key, marks).await;
@@ -110,9 +118,14 @@ impl<'a> Reader<'a> {
                 return Ok(None);
             }
             Marked::Found(found, cas) => {
-                let known = if marks.stale { Some(marks) } else { self.marks_of(key, cas) };
-                if let Some(marks) = known {
-                    self.remember(key, cas, marks);
+                if marks.stale {
+                    // Looked at after the answer: nothing newer was in memcached when it answered.
+                    if self.shared.lock().is_newest(key, version) {
+                        self.remember(key, cas, marks);
+                    }
+                    return Ok(Some(Found { marks, ..found }));
+                }
+                if let Some(marks) = self.marks_of(key, cas) {
                     return Ok(Some(Found { marks, ..found }));
                 }
             }
@@ -273,24 +286,3 @@ fn parsed<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
 
 /// Beyond this the memory of stale items begins anew: forgetting costs a `mg` and is never wrong.
 const REMEMBERED_MAX: usize = 16_384;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_that_show_ttl_with_its_sign() {
-        for (line, signed) in [
-            ("VERSION 1.6.18", false),
-            ("VERSION 1.6.23", false),
-            ("VERSION 1.6.24", true),
-            ("VERSION 1.6.45-6-gabcdef", true),
-            ("VERSION 1.7.0", true),
-            ("VERSION 1.5.99", false),
-            ("VERSION", false),
-            ("ERROR", false),
-        ] {
-            assert_eq!(shows_ttl_with_its_sign(line.as_bytes()), signed, "{line}");
-        }
-    }
-}

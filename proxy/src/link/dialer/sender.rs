@@ -34,7 +34,7 @@ pub(super) struct Sender<'a, S> {
 
 impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
     pub(super) fn new(context: &'a Context, peer: PeerId, stream: S, acked: &'a Notify) -> Self {
-        let reader = Reader::new(&context.config);
+        let reader = Reader::new(&context.config, &context.shared);
         let (owed, out) = (Vec::new(), Vec::new());
         Self { context, peer, stream, reader, acked, owed, out, next_mark: Instant::now() }
     }
@@ -176,13 +176,13 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
 
 /// An item that has to be read before it is sent.
 fn unread(owed: &Owed) -> Option<Unread<'_>> {
-    let Owed::Key { key, effect, marks_unsure, .. } = owed else { return None };
+    let Owed::Key { key, version, effect, marks_unsure } = owed else { return None };
     let marks = match effect {
         Effect::Item { payload: None, marks } => *marks,
         Effect::Unknown => Marks::default(),
         _ => return None,
     };
-    Some(Unread { key, marks, unsure: *marks_unsure })
+    Some(Unread { key, version: *version, marks, unsure: *marks_unsure })
 }
 
 /// No text command can name it.
