@@ -8,6 +8,7 @@ use clap::Parser;
 use memcloud_proxy::cli::{self, Cli, Command};
 use memcloud_proxy::config::{Config, Settings};
 use memcloud_proxy::sidecar::{self, BindError};
+use memcloud_proxy::spill::SpillError;
 use memcloud_proxy::{descriptors, logging, signals, spill};
 use tokio_util::sync::CancellationToken;
 
@@ -99,7 +100,7 @@ fn warn_of(config: &Config) {
 
 fn fail(error: &anyhow::Error) -> ExitCode {
     tracing::error!(error = format!("{error:#}"), "stopped");
-    let unavailable = error.chain().any(|cause| cause.is::<BindError>());
+    let unavailable = error.chain().any(|cause| cause.is::<BindError>() || cause.is::<SpillError>());
     ExitCode::from(if unavailable { cli::EXIT_UNAVAILABLE } else { cli::EXIT_FAILED })
 }
 

@@ -51,6 +51,8 @@ pub struct ReplicationFigures {
     pub payloads_dropped: u64,
     /// Connections on peer-listen that were no configured peer's, by why they ended.
     pub strangers: Vec<(&'static str, u64)>,
+    /// Lists of owed keys that are no longer complete, by reason; empty without `--backlog-dir`.
+    pub spill_losses: Vec<(&'static str, u64)>,
     pub peers: Vec<PeerFigures>,
 }
 
@@ -67,6 +69,8 @@ pub struct PeerFigures {
     pub backlog_bytes: u64,
     /// Sent and not acknowledged yet.
     pub unacknowledged: u64,
+    /// Keys on disk that are owed to it, and the bytes there.
+    pub spilled: Option<(u64, u64)>,
     /// By direction and outcome; the outcome comes from an enum.
     pub mutations: Vec<(Direction, &'static str, u64)>,
     pub resyncs_full: u64,
@@ -156,6 +160,9 @@ fn record_replication(figures: &ReplicationFigures) {
     for &(reason, count) in &figures.strangers {
         counter!("memcloud_proxy_peer_strangers_total", "reason" => reason).absolute(count);
     }
+    for &(reason, count) in &figures.spill_losses {
+        counter!("memcloud_proxy_spill_errors_total", "reason" => reason).absolute(count);
+    }
     figures.peers.iter().for_each(record_peer);
 }
 
@@ -168,6 +175,10 @@ fn record_peer(figures: &PeerFigures) {
         .set(float(figures.backlog_entries));
     gauge!("memcloud_proxy_replication_backlog_bytes", "peer" => peer()).set(float(figures.backlog_bytes));
     gauge!("memcloud_proxy_replication_unacknowledged", "peer" => peer()).set(float(figures.unacknowledged));
+    if let Some((keys, bytes)) = figures.spilled {
+        gauge!("memcloud_proxy_spill_keys", "peer" => peer()).set(float(keys));
+        gauge!("memcloud_proxy_spill_bytes", "peer" => peer()).set(float(bytes));
+    }
     for &(direction, outcome, count) in &figures.mutations {
         counter!("memcloud_proxy_replication_mutations_total",
             "peer" => peer(), "direction" => direction.as_str(), "outcome" => outcome)
@@ -244,6 +255,12 @@ fn describe() {
     describe_counter!(
         "memcloud_proxy_replication_mutations_total",
         "Mutations to and from the peer, by outcome."
+    );
+    describe_gauge!("memcloud_proxy_spill_keys", "Keys owed to the peer that are on disk.");
+    describe_gauge!("memcloud_proxy_spill_bytes", "What the keys owed to the peer take on disk.");
+    describe_counter!(
+        "memcloud_proxy_spill_errors_total",
+        "Lists of owed keys that lost a key: the peer is compared with instead."
     );
     describe_counter!("memcloud_proxy_resyncs_total", "Resyncs with the peer.");
     describe_counter!(

@@ -12,6 +12,7 @@
 //! memcached, and the end comes in this order: apps first, then what is owed to peers, then the rest. Refuses to
 //! know how any part works.
 
+mod lists;
 mod source;
 
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let doors = Doors::open(&config).await?;
     let shared = (!config.peers.is_empty() || doors.peers.is_some())
         .then(|| Shared::new(&config.site, config.peers.len(), bounds(&config)));
+    let spill = lists::open(&config, shared.as_ref())?;
     let wanted = Arc::new(Notify::new());
     if shared.is_some() || config.upstream_connections == UpstreamConnections::Shared {
         wanted.notify_one();
@@ -78,9 +80,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
             &tracker,
         )
     });
-    let source = Arc::new(Source::new(&config, upstream.clone(), shared.clone(), links));
+    let source = Arc::new(Source::new(&config, upstream.clone(), shared.clone(), links, spill.clone()));
     let workers_stop = CancellationToken::new();
-    let workers = start_workers(&config, shared, upstream, &wanted, &source, &workers_stop).await?;
+    let workers = start_workers(&config, shared.clone(), upstream, &wanted, &source, &workers_stop).await?;
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(doors.admin, source.clone(), admin_stop.clone()));
     let front_door = open_front_door(&config, doors.apps, tunnelled, &workers, &source, &stop);
@@ -92,13 +94,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     front_door.wait().await;
     workers_stop.cancel();
     let joined = tokio::task::spawn_blocking(move || workers.into_iter().for_each(Worker::join));
-    if timeout(config.drain_timeout * 3 / 4, joined).await.is_err() {
+    let cut_off = timeout(config.drain_timeout * 3 / 4, joined).await.is_err();
+    if cut_off {
         tracing::warn!("some apps were cut off: they were not done within --drain-timeout");
     }
     links_stop.cancel();
     tracker.close();
     if timeout_at(deadline, tracker.wait()).await.is_err() {
         tracing::warn!("peers have not taken all that is owed to them within --drain-timeout");
+    }
+    if let (Some(spill), Some(shared)) = (spill, &shared) {
+        lists::close(spill, shared, !cut_off).await;
     }
     admin_stop.cancel();
     let _ = admin.await;

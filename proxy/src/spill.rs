@@ -48,7 +48,7 @@ use folder::Folder;
 use waiting::Waiting;
 use writer::Writer;
 
-use crate::replication::PeerId;
+use crate::replication::{Listing, Lists, PeerId};
 
 /// Where lists are kept, whose they are, and how much they may take.
 #[derive(Clone, Debug)]
@@ -205,23 +205,17 @@ impl Spill {
 
     /// Puts a key on a peer's list. Never waits for a disk.
     pub fn push(&self, peer: PeerId, key: Arc<[u8]>) {
-        let mut state = self.inner.lock();
-        let fresh_before = state.waiting.fresh();
-        if let Some(reason) = state.waiting.push(peer.0, key) {
-            tracing::warn!(peer = peer.0, reason = reason.as_str(), "a list of owed keys is lost");
-        }
-        let fresh = state.waiting.fresh();
-        // The writer sleeps until something waits, and then until there is a batch or its time has come.
-        let worth = fresh != fresh_before && (fresh == 1 || fresh == BATCH_KEYS);
-        if worth || state.waiting.has_void() {
-            self.inner.wake.notify_one();
-        }
+        self.tell(vec![Listing::Add { peer, key }]);
     }
 
     /// The peer lacks nothing that was listed, nor anything that was lost: a new list begins.
     pub fn begin_anew(&self, peer: PeerId) {
-        self.inner.lock().waiting.begin_anew(peer.0);
-        self.inner.wake.notify_one();
+        self.tell(vec![Listing::Anew { peer }]);
+    }
+
+    /// What a peer is owed is not all on its list: the next run is told so.
+    pub fn doubt(&self, peer: PeerId) {
+        self.inner.lock().waiting.doubt(peer.0);
     }
 
     /// Up to `most` keys of a peer's list. They stay there until they are removed.
@@ -272,6 +266,44 @@ impl Spill {
     fn ask(&self, asked: Asked) {
         self.inner.lock().asked.push(asked);
         self.inner.wake.notify_one();
+    }
+}
+
+impl Lists for Spill {
+    fn tell(&self, told: Vec<Listing>) -> Vec<PeerId> {
+        let mut state = self.inner.lock();
+        let before = state.waiting.fresh();
+        let mut incomplete = Vec::new();
+        for listing in told {
+            match listing {
+                Listing::Add { peer, key } => {
+                    if let Some(reason) = state.waiting.push(peer.0, key) {
+                        let reason = reason.as_str();
+                        tracing::warn!(
+                            peer = peer.0,
+                            reason,
+                            "a list of owed keys is lost: too many wait for the disk"
+                        );
+                    }
+                    if !state.waiting.state(peer.0).complete && !incomplete.contains(&peer) {
+                        incomplete.push(peer);
+                    }
+                }
+                Listing::Anew { peer } => {
+                    state.waiting.begin_anew(peer.0);
+                    incomplete.retain(|other| *other != peer);
+                }
+            }
+        }
+        // The writer sleeps until something waits, and then until there is a batch or its time has come.
+        let fresh = state.waiting.fresh();
+        if (before == 0 && fresh > 0)
+            || (before < BATCH_KEYS && fresh >= BATCH_KEYS)
+            || state.waiting.has_void()
+        {
+            self.inner.wake.notify_one();
+        }
+        incomplete
     }
 }
 

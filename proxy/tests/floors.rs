@@ -11,7 +11,18 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(&str, &[&str])] = &[
     (
         "sidecar",
-        &["admin", "config", "front_door", "link", "metrics", "net", "replication", "upstream", "worker"],
+        &[
+            "admin",
+            "config",
+            "front_door",
+            "link",
+            "metrics",
+            "net",
+            "replication",
+            "spill",
+            "upstream",
+            "worker",
+        ],
     ),
     ("admin", &["metrics"]),
     ("front_door", &["metrics", "net", "worker"]),

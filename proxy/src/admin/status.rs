@@ -54,6 +54,9 @@ pub struct PeerStatus {
     pub unacknowledged: u64,
     pub resyncs_full: u64,
     pub resyncs_partial: u64,
+    /// Keys owed to it that are on disk; nothing without `--backlog-dir`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spilled_keys: Option<u64>,
     /// Mutations it missed and no resync has made good yet.
     pub lost_unrepaired: u64,
     /// Why the two are not in sync, beyond what is simply on its way.

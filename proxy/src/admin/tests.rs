@@ -32,6 +32,7 @@ impl AdminSource for Fake {
                 unacknowledged: 3,
                 resyncs_full: 4,
                 resyncs_partial: 5,
+                spilled_keys: None,
                 lost_unrepaired: 6,
                 reason: None,
             }],

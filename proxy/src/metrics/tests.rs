@@ -17,6 +17,7 @@ fn figures() -> Figures {
         streaming: true,
         lag_ms: 1500,
         backlog_entries: 7,
+        spilled: Some((13, 14)),
         mutations: vec![(Direction::Out, "acked", 5), (Direction::In, "applied", 6)],
         inbound: true,
         resyncs_partial: 1,
@@ -34,6 +35,7 @@ fn figures() -> Figures {
             unknown_outcomes: 10,
             payloads_dropped: 11,
             strangers: vec![("malformed", 12)],
+            spill_losses: vec![("disk_full", 15)],
             peers: vec![peer],
             ..Default::default()
         },
@@ -98,6 +100,9 @@ fn a_scrape_is_prometheus_text_with_the_names_of_the_contract() {
         ("memcloud_proxy_upstream_up", 1.0),
         ("memcloud_proxy_replication_lag_seconds{peer=\"127.0.0.1:9\"}", 1.5),
         ("memcloud_proxy_replication_backlog_entries{peer=\"127.0.0.1:9\"}", 7.0),
+        ("memcloud_proxy_spill_keys{peer=\"127.0.0.1:9\"}", 13.0),
+        ("memcloud_proxy_spill_bytes{peer=\"127.0.0.1:9\"}", 14.0),
+        ("memcloud_proxy_spill_errors_total{reason=\"disk_full\"}", 15.0),
         (
             "memcloud_proxy_replication_mutations_total{peer=\"127.0.0.1:9\",direction=\"out\",outcome=\"acked\"}",
             5.0,

@@ -82,9 +82,10 @@ impl<W> Replica<W> {
             self.counters.flushes += 1;
             let version = self.clock.stamp(now_ms);
             self.flush_ledger(version);
-            for peer in &mut self.peers {
+            for (index, peer) in self.peers.iter_mut().enumerate() {
                 // Nothing that was given up matters any more: all of it is older than the flush.
                 (peer.gap, peer.skewed) = (None, None);
+                self.lister.anew(index);
                 peer.flush = Some(version);
             }
         }

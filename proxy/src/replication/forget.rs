@@ -119,16 +119,23 @@ impl<W> Replica<W> {
     fn give_up(&mut self, peer: usize, now_ms: u64) {
         let bit = 1_u64 << peer;
         let queue = std::mem::take(&mut self.peers[peer].queue);
-        let mut lost = 0;
+        let mut given_up = 0;
+        let listed = self.peers[peer].lose(0, now_ms, self.lister.kept);
         for debt in queue {
             let entry = &mut self.table[debt.at];
             entry.queued &= !bit;
             entry.pins -= 1;
-            lost += u64::from(entry.owed & bit != 0);
+            if entry.owed & bit != 0 {
+                given_up += 1;
+                if listed {
+                    self.lister.add(peer, &entry.key);
+                }
+            }
             self.settle(debt.at, peer);
         }
-        self.peers[peer].lose(lost, now_ms);
-        self.counters.lost += lost;
+        self.peers[peer].lose(given_up, now_ms, listed);
+        let counter = if listed { &mut self.counters.listed } else { &mut self.counters.lost };
+        *counter += given_up;
         self.exclude(peer);
     }
 

@@ -105,16 +105,18 @@ impl Peer {
         self.gap.is_some() && !self.connected
     }
 
-    /// Some mutations were not queued, or taken back.
-    pub(super) fn lose(&mut self, mutations: u64, now_ms: u64) {
-        let gap = self.gap.get_or_insert(Gap { since_ms: now_ms, mutations: 0 });
+    /// Some mutations were not queued, or taken back. True: they are to be listed, if lists are kept; else lost.
+    pub(super) fn lose(&mut self, mutations: u64, now_ms: u64, lists_kept: bool) -> bool {
+        let gap = self.gap.get_or_insert(Gap { since_ms: now_ms, mutations: 0, listed: lists_kept });
         gap.mutations += mutations;
-        self.counters.lost += mutations;
+        let counter = if gap.listed { &mut self.counters.listed } else { &mut self.counters.lost };
+        *counter += mutations;
+        gap.listed
     }
 
     /// The peer has refused mutations because of our clock.
     pub(super) fn refused_by(&mut self, mutations: u64, now_ms: u64) {
-        let skewed = self.skewed.get_or_insert(Gap { since_ms: now_ms, mutations: 0 });
+        let skewed = self.skewed.get_or_insert(Gap { since_ms: now_ms, mutations: 0, listed: false });
         skewed.mutations += mutations;
         self.counters.refused += mutations;
     }

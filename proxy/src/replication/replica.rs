@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use super::clock::Clock;
 use super::flush::FlushGate;
 use super::gate::Pass;
+use super::listing::Lister;
 use super::mutation::{Effect, Marks};
 use super::peer::{Debt, Peer};
 use super::promised::Promised;
@@ -106,6 +107,7 @@ pub struct Replica<W> {
     pub(super) stable: Version,
     /// The newest version that was forgotten.
     pub(super) horizon: Version,
+    pub(super) lister: Lister,
     pub(super) counters: Counters,
 }
 
@@ -135,6 +137,7 @@ impl<W> Replica<W> {
             age: VecDeque::new(),
             stable: Version::ZERO,
             horizon: Version::ZERO,
+            lister: Lister::default(),
             counters: Counters::default(),
         };
         replica.find_stable();
@@ -183,8 +186,12 @@ impl<W> Replica<W> {
             if entry.owed & bit != 0 {
                 peer.owed_bytes -= cost_before;
             } else if peer.is_given_up() {
-                peer.lose(1, now_ms);
-                self.counters.lost += 1;
+                if peer.lose(1, now_ms, self.lister.kept) {
+                    self.lister.add(index, &entry.key);
+                    self.counters.listed += 1;
+                } else {
+                    self.counters.lost += 1;
+                }
                 continue;
             } else {
                 entry.owed |= bit;

@@ -4,14 +4,15 @@
 //! something is poked through [`Shared::owed`], whoever waits for a gate is woken with its slot. A waiter that is
 //! gone by then, a session that was closed, gives its slot back by itself.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{Bounds, Effect, LaneId, PeerId, Replica, Slot};
+use super::{Bounds, Effect, LaneId, Left, Listing, PeerId, Replica, Slot};
 
 /// How the holder of a wait hears that the gate is its own.
 pub type Waiter = oneshot::Sender<Slot>;
@@ -41,12 +42,20 @@ pub enum Begin {
     Waiting(Wait),
 }
 
+/// Where keys go that memory has no room for.
+pub trait Lists: fmt::Debug + Send + Sync {
+    /// Does to the lists what happened. Called under the replica's lock, so it waits for nothing. Answers with those
+    /// of the peers concerned whose lists are not complete.
+    fn tell(&self, told: Vec<Listing>) -> Vec<PeerId>;
+}
+
 /// The replica of this site, shared by all threads.
 #[derive(Debug)]
 pub struct Shared {
     replica: Mutex<Replica<Waiter>>,
     owed: Vec<Notify>,
     stale_marks: AtomicBool,
+    lists: OnceLock<Arc<dyn Lists>>,
 }
 
 impl Shared {
@@ -57,6 +66,7 @@ impl Shared {
             replica: Mutex::new(Replica::new(site, peers, bounds)),
             owed: (0..peers).map(|_| Notify::new()).collect(),
             stale_marks: AtomicBool::new(false),
+            lists: OnceLock::new(),
         })
     }
 
@@ -68,9 +78,39 @@ impl Shared {
     /// Runs `work` under the lock, then passes on the gates it opened.
     pub fn with<R>(&self, work: impl FnOnce(&mut Replica<Waiter>, &mut Woken) -> R) -> R {
         let mut woken = Woken::new();
-        let result = work(&mut self.lock(), &mut woken);
+        let mut replica = self.lock();
+        let result = work(&mut replica, &mut woken);
+        self.tell_lists(&mut replica);
+        drop(replica);
         self.pass_on(woken);
         result
+    }
+
+    /// From now on what is given up for a peer goes to `lists`, where a run before this one has `left` something.
+    pub fn keep_lists(&self, lists: Arc<dyn Lists>, left: &[Left]) {
+        if self.lists.set(lists).is_ok() {
+            self.lock().keep_lists(left, wall_clock_ms());
+        }
+    }
+
+    /// The proxy stops: lists what peers do not have, and tells of each whether its list says it all.
+    pub fn list_rest(&self, mut listed: impl FnMut(PeerId, bool)) {
+        let mut replica = self.lock();
+        for peer in (0..self.owed.len()).map(PeerId) {
+            let all = replica.list_rest(peer);
+            self.tell_lists(&mut replica);
+            listed(peer, all);
+        }
+    }
+
+    /// Under the lock still, so that lists hear of everything in the order in which it happened.
+    fn tell_lists(&self, replica: &mut Replica<Waiter>) {
+        let told = replica.take_listings();
+        if let (false, Some(lists)) = (told.is_empty(), self.lists.get()) {
+            for incomplete in lists.tell(told) {
+                replica.unlist(incomplete);
+            }
+        }
     }
 
     /// Asks for the gate of `key` for a write on `lane`.

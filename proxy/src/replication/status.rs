@@ -14,6 +14,8 @@ impl<W> Replica<W> {
             unacked: peer.window.len() as u64,
             lag_ms: peer.oldest().map_or(0, |oldest| now_ms.saturating_sub(oldest.millis())),
             gap: peer.gap,
+            listed_keys: None,
+            listed_bytes: 0,
             skewed: peer.skewed,
             catch_ups: peer.catch_ups,
             inbound_connected: peer.inbound,
@@ -78,6 +80,10 @@ pub struct PeerStatus {
     pub lag_ms: u64,
     /// Mutations were given up: a full resync is owed.
     pub gap: Option<Gap>,
+    /// Keys on the peer's list outside, and what they take there: for whoever keeps lists to fill in.
+    pub listed_keys: Option<u64>,
+    /// See `listed_keys`.
+    pub listed_bytes: u64,
     /// The peer refused mutations, because our clock is too far ahead of its own.
     pub skewed: Option<Gap>,
     /// How often the link to the peer came back while something was owed.
@@ -99,6 +105,8 @@ pub struct Gap {
     pub since_ms: u64,
     /// How many mutations were given up or not queued since.
     pub mutations: u64,
+    /// Their keys are on a list outside, which is complete: they are owed and not lost.
+    pub listed: bool,
 }
 
 /// Mutations to and from one peer, by outcome.
@@ -114,6 +122,8 @@ pub struct PeerCounters {
     pub void: u64,
     /// Given up because the backlog exceeded its bound.
     pub lost: u64,
+    /// Given up in memory, and put on the peer's list.
+    pub listed: u64,
     /// Refused by the peer, because our clock is too far ahead of its own.
     pub refused: u64,
     /// From the peer: applied here.
@@ -147,6 +157,8 @@ pub struct Counters {
     pub payloads_dropped: u64,
     /// Mutations given up for some peer.
     pub lost: u64,
+    /// Mutations given up in memory for some peer, and put on its list.
+    pub listed: u64,
     /// Keys in the ledger now.
     pub ledger_entries: u64,
     /// What the ledger and the payloads take now.

@@ -33,7 +33,7 @@ fn what_a_peer_refuses_because_of_our_clock_is_shown_until_a_flush() {
     assert!(a.acknowledge(PEER, 2, 1, NOW_MS + 1));
     assert!(a.acknowledge(PEER, 3, 2, NOW_MS + 2));
     let status = a.status(PEER, NOW_MS);
-    assert_eq!(status.skewed, Some(Gap { since_ms: NOW_MS + 1, mutations: 2 }));
+    assert_eq!(status.skewed, Some(Gap { since_ms: NOW_MS + 1, mutations: 2, listed: false }));
     assert_eq!((status.counters.acked, status.counters.refused), (3, 2));
     assert!(!a.in_sync(), "the peer holds something else");
     // The count begins anew with each hello.
@@ -174,4 +174,82 @@ fn a_peer_that_keeps_up_pays_for_nobody() {
         assert_eq!(peers == away, a.status(PeerId(peers - 1), NOW_MS).gap.is_some());
         a.check_invariants();
     }
+}
+
+fn listed(replica: &mut Replica<()>) -> Vec<(usize, String)> {
+    let told = replica.take_listings().into_iter().map(|listing| match listing {
+        Listing::Add { peer, key } => (peer.0, String::from_utf8(key.to_vec()).expect("text")),
+        Listing::Anew { peer } => (peer.0, "anew".to_owned()),
+    });
+    told.collect()
+}
+
+#[test]
+fn what_memory_has_no_room_for_is_listed_and_not_lost() {
+    let mut a: Replica<()> = Replica::new("a", 1, SMALL);
+    a.keep_lists(&[Left::default()], NOW_MS);
+    for number in 0..1_000 {
+        delete(&mut a, &format!("key{number}"), NOW_MS + number);
+    }
+    let keys: std::collections::BTreeSet<_> = listed(&mut a).into_iter().collect();
+    assert_eq!(keys.len(), 1_000, "given up, and then not queued any more");
+    let status = a.status(PEER, NOW_MS);
+    let gap = status.gap.expect("the bound was reached");
+    assert!(gap.listed && gap.mutations == 1_000, "{gap:?}");
+    assert_eq!((status.counters.lost, status.counters.listed, a.counters().lost), (0, 1_000, 0));
+    assert!(!a.in_sync());
+    a.list_delivered(PEER);
+    assert_eq!(a.status(PEER, NOW_MS).gap, None);
+    a.check_invariants();
+}
+
+#[test]
+fn a_list_that_lost_a_key_makes_a_loss_of_it_all() {
+    let mut a: Replica<()> = Replica::new("a", 1, SMALL);
+    a.keep_lists(&[Left { keys: 7, whole: true }], NOW_MS);
+    assert!(a.status(PEER, NOW_MS).gap.expect("left by the last run").listed);
+    delete(&mut a, "k", NOW_MS);
+    assert_eq!(listed(&mut a), [(0, "k".to_owned())]);
+    a.unlist(PEER);
+    a.unlist(PEER);
+    delete(&mut a, "l", NOW_MS);
+    assert_eq!(listed(&mut a), [], "it is a loss by now");
+    assert_eq!((a.counters().lost, a.status(PEER, NOW_MS).counters.lost), (9, 9));
+    a.list_delivered(PEER);
+    assert!(a.status(PEER, NOW_MS).gap.is_some(), "only a resync closes it");
+    // Or a flush of ours: what comes before it does not matter.
+    assert!(a.begin_flush(|| ()));
+    a.complete_flush(true, NOW_MS, &mut Vec::new());
+    assert_eq!(listed(&mut a), [(0, "anew".to_owned())]);
+    assert_eq!(a.status(PEER, NOW_MS).gap, None);
+    a.check_invariants();
+}
+
+#[test]
+fn a_proxy_that_stops_lists_what_is_queued_and_on_its_way() {
+    let mut a = replica("a");
+    a.keep_lists(&[Left { keys: 0, whole: true }], NOW_MS);
+    a.connected(PEER);
+    delete(&mut a, "sent", NOW_MS);
+    assert_eq!(take(&mut a), 1);
+    delete(&mut a, "queued", NOW_MS);
+    let _in_flight = a.begin(b"in flight", 1, || ()).expect("nobody holds the gate");
+    assert!(a.list_rest(PEER));
+    let mut keys = listed(&mut a);
+    keys.sort();
+    assert_eq!(keys, [(0, "in flight".to_owned()), (0, "queued".to_owned()), (0, "sent".to_owned())]);
+}
+
+#[test]
+fn an_owed_flush_cannot_be_listed() {
+    let mut a = replica("a");
+    a.keep_lists(&[Left { keys: 0, whole: true }], NOW_MS);
+    assert!(a.begin_flush(|| ()));
+    a.complete_flush(true, NOW_MS, &mut Vec::new());
+    assert!(!a.list_rest(PEER));
+    a.connected(PEER);
+    assert_eq!(take(&mut a), 1);
+    assert!(!a.list_rest(PEER), "it may not have arrived");
+    assert!(a.acknowledge(PEER, 1, 0, NOW_MS));
+    assert!(a.list_rest(PEER));
 }

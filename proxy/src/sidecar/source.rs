@@ -17,6 +17,7 @@ use crate::link::{LinkState, LinkStopped, Links, PeerLink};
 use crate::metrics::{Direction, MemcachedStats, PeerFigures, ReplicationFigures, WorkerCounters};
 use crate::net;
 use crate::replication::{self, Gap, PeerId, Shared, wall_clock_ms};
+use crate::spill::{Reason, Spill};
 use crate::upstream::UpstreamState;
 
 /// Everything that is asked, in one place; it only reads.
@@ -26,6 +27,7 @@ pub(super) struct Source {
     upstream: watch::Receiver<UpstreamState>,
     replication: Option<Arc<Shared>>,
     links: Option<Arc<Links>>,
+    spill: Option<Arc<Spill>>,
     workers: Mutex<Vec<Arc<WorkerCounters>>>,
     front_door: Mutex<Vec<Arc<WorkerCounters>>>,
     liveness: Mutex<Liveness>,
@@ -37,6 +39,7 @@ impl Source {
         upstream: watch::Receiver<UpstreamState>,
         replication: Option<Arc<Shared>>,
         links: Option<Arc<Links>>,
+        spill: Option<Arc<Spill>>,
     ) -> Self {
         Self {
             site: config.site.clone(),
@@ -44,6 +47,7 @@ impl Source {
             upstream,
             replication,
             links,
+            spill,
             workers: Mutex::default(),
             front_door: Mutex::default(),
             liveness: Mutex::default(),
@@ -88,7 +92,16 @@ impl Source {
         let links = links.peers();
         let replica = shared.lock();
         let now = wall_clock_ms();
-        let status = |number| replica.status(PeerId(number), now);
+        let status = |number| {
+            let mut status = replica.status(PeerId(number), now);
+            if let Some(list) = self.spill.as_ref().map(|spill| spill.state(PeerId(number))) {
+                (status.listed_keys, status.listed_bytes) = (Some(list.keys), list.bytes);
+                if let Some(gap) = &mut status.gap {
+                    gap.listed &= list.complete;
+                }
+            }
+            status
+        };
         links.into_iter().enumerate().map(|(number, link)| (link, status(number))).collect()
     }
 }
@@ -156,6 +169,7 @@ impl AdminSource for Source {
             unknown_outcomes: counters.unknown,
             payloads_dropped: counters.payloads_dropped,
             strangers: LinkStopped::LABELS.into_iter().zip(strangers).collect(),
+            spill_losses: self.spill.as_ref().map(|spill| spill_losses(spill)).unwrap_or_default(),
             peers: peers.iter().map(peer_figures).collect(),
         }
     }
@@ -181,7 +195,8 @@ fn peer_status((link, status): &(PeerLink, replication::PeerStatus)) -> PeerStat
         unacknowledged: status.unacked,
         resyncs_full: 0,
         resyncs_partial: status.catch_ups,
-        lost_unrepaired: mutations(status.gap) + mutations(status.skewed),
+        spilled_keys: status.listed_keys,
+        lost_unrepaired: mutations(status.gap.filter(|gap| !gap.listed)) + mutations(status.skewed),
         reason: reason(link, status),
     }
 }
@@ -194,10 +209,13 @@ fn mutations(gap: Option<Gap>) -> u64 {
 fn reason(link: &PeerLink, status: &replication::PeerStatus) -> Option<String> {
     let mut reasons = Vec::new();
     if let Some(gap) = status.gap {
-        reasons.push(format!(
-            "{} mutations were given up since {}, because the backlog was full: a full resync is owed",
-            gap.mutations, gap.since_ms
-        ));
+        reasons.push(match (gap.listed, status.listed_keys) {
+            (true, Some(keys)) => format!("{keys} keys are owed from --backlog-dir"),
+            _ => format!(
+                "{} mutations were given up since {}, because the backlog was full: a full resync is owed",
+                gap.mutations, gap.since_ms
+            ),
+        });
     }
     if let Some(skewed) = status.skewed {
         reasons.push(format!(
@@ -217,6 +235,10 @@ fn reason(link: &PeerLink, status: &replication::PeerStatus) -> Option<String> {
     (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
+fn spill_losses(spill: &Spill) -> Vec<(&'static str, u64)> {
+    Reason::ALL.iter().map(|reason| reason.as_str()).zip(spill.losses()).collect()
+}
+
 fn peer_figures((link, status): &(PeerLink, replication::PeerStatus)) -> PeerFigures {
     let counted = &status.counters;
     let mutations = vec![
@@ -225,6 +247,7 @@ fn peer_figures((link, status): &(PeerLink, replication::PeerStatus)) -> PeerFig
         (Direction::Out, "acknowledged", counted.acked),
         (Direction::Out, "void", counted.void),
         (Direction::Out, "lost", counted.lost),
+        (Direction::Out, "listed", counted.listed),
         (Direction::Out, "skewed", counted.refused),
         (Direction::In, "applied", counted.applied),
         (Direction::In, "superseded", counted.superseded),
@@ -243,6 +266,7 @@ fn peer_figures((link, status): &(PeerLink, replication::PeerStatus)) -> PeerFig
         backlog_entries: status.backlog_entries,
         backlog_bytes: status.backlog_bytes,
         unacknowledged: status.unacked,
+        spilled: status.listed_keys.map(|keys| (keys, status.listed_bytes)),
         mutations,
         resyncs_full: 0,
         resyncs_partial: status.catch_ups,

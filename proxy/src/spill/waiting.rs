@@ -123,6 +123,13 @@ impl Waiting {
         }
     }
 
+    /// Something is owed that cannot be listed.
+    pub(super) fn doubt(&mut self, peer: usize) {
+        if let Some(list) = self.lists.get_mut(peer) {
+            list.whole = false;
+        }
+    }
+
     fn drop_fresh(&mut self, peer: usize) {
         let list = &mut self.lists[peer];
         self.bytes -= list.fresh_bytes;
