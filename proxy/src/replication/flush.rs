@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::gate::Pass;
 use super::mutation::Effect;
-use super::peer::What;
+use super::peer::{Peer, What};
 use super::remote::Verdict;
 use super::replica::{Offer, PeerId, Replica, Scheduled, Slot};
 use super::version::Version;
@@ -81,6 +81,10 @@ impl<W> Replica<W> {
         if flushed {
             self.counters.flushes += 1;
             let version = self.clock.stamp(now_ms);
+            for peer in &mut self.peers {
+                let queued = peer.queue.front().map(|debt| debt.first);
+                peer.cleared = [peer.cleared, queued].into_iter().flatten().min();
+            }
             self.flush_ledger(version);
             for (index, peer) in self.peers.iter_mut().enumerate() {
                 // Nothing that was given up matters any more: all of it is older than the flush.
@@ -166,6 +170,7 @@ impl<W> Replica<W> {
         // In their order, and not in that of the hash table, which differs from run to run.
         newer.sort_unstable();
         self.flush_ledger(version);
+        self.peers.iter_mut().for_each(Peer::clear_with_flush);
         let mut grew = false;
         for (_, key) in newer {
             let fresh = self.clock.stamp(now_ms);

@@ -136,6 +136,7 @@ impl<W> Replica<W> {
         self.peers[peer].lose(given_up, now_ms, listed);
         let counter = if listed { &mut self.counters.listed } else { &mut self.counters.lost };
         *counter += given_up;
+        self.missed_by(peer);
         self.exclude(peer);
     }
 

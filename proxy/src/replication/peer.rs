@@ -28,6 +28,10 @@ pub(super) struct Peer {
     pub(super) flush: Option<Version>,
     /// A scheduled flush that is not taken yet.
     pub(super) scheduled: Option<Version>,
+    /// The oldest mutation that a flush of ours took out of the queue: it has not reached the peer before that flush.
+    pub(super) cleared: Option<Version>,
+    /// Nobody waits for its acknowledgements before it has acknowledged this (`settled.rs`).
+    pub(super) behind: Option<Version>,
     /// Keys whose owed bit is set for this peer, and what they cost.
     pub(super) owed_keys: u64,
     pub(super) owed_bytes: u64,
@@ -133,5 +137,23 @@ impl Peer {
         let sent = self.window.front().map(|sent| sent.first);
         let queued = self.queue.front().map(|debt| debt.first);
         [sent, self.flush, self.scheduled, queued].into_iter().flatten().min()
+    }
+
+    /// Whether writes wait for it.
+    pub(super) fn is_live(&self) -> bool {
+        self.connected && self.behind.is_none()
+    }
+
+    /// The oldest mutation that neither it nor a flush that it acknowledged has settled.
+    pub(super) fn unsettled(&self) -> Option<Version> {
+        [self.oldest(), self.cleared].into_iter().flatten().min()
+    }
+
+    /// What a flush took out of the queue is settled with that flush.
+    pub(super) fn clear_with_flush(&mut self) {
+        let is_flush = |sent: &Sent| matches!(sent.what, What::Flush);
+        if self.flush.is_none() && !self.window.iter().any(is_flush) {
+            self.cleared = None;
+        }
     }
 }

@@ -108,6 +108,8 @@ pub struct Replica<W> {
     /// The newest version that was forgotten.
     pub(super) horizon: Version,
     pub(super) lister: Lister,
+    /// The newest of our own that some peer does not get by way of its queue.
+    pub(super) missed: Version,
     pub(super) counters: Counters,
 }
 
@@ -138,6 +140,7 @@ impl<W> Replica<W> {
             stable: Version::ZERO,
             horizon: Version::ZERO,
             lister: Lister::default(),
+            missed: Version::ZERO,
             counters: Counters::default(),
         };
         replica.find_stable();
@@ -186,6 +189,7 @@ impl<W> Replica<W> {
             if entry.owed & bit != 0 {
                 peer.owed_bytes -= cost_before;
             } else if peer.is_given_up() {
+                self.missed = self.clock.latest();
                 if peer.lose(1, now_ms, self.lister.kept) {
                     self.lister.add(index, &entry.key);
                     self.counters.listed += 1;

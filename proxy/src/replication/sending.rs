@@ -1,5 +1,6 @@
 //! What peers are owed: handed out in order, kept until it is acknowledged, told in marks.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::mutation::Owed;
@@ -13,7 +14,9 @@ impl<W> Replica<W> {
         let peer = &mut self.peers[to.0];
         peer.connected = true;
         (peer.acked, peer.refused_since_hello) = (0, 0);
-        if std::mem::replace(&mut peer.known, true) && peer.owed() > 0 {
+        let owed = peer.owed() > 0;
+        peer.behind = owed.then_some(self.clock.latest());
+        if std::mem::replace(&mut peer.known, true) && owed {
             peer.catch_ups += 1;
         }
     }
@@ -24,9 +27,11 @@ impl<W> Replica<W> {
         let peer = &mut self.peers[to.0];
         peer.connected = false;
         peer.window_bytes = 0;
-        while let Some(sent) = peer.window.pop_back() {
+        let mut again = Vec::new();
+        let mut placed = HashSet::new();
+        for sent in std::mem::take(&mut peer.window) {
             match sent.what {
-                What::Void => {}
+                What::Void => peer.cleared = Some(peer.cleared.map_or(sent.first, |c| c.min(sent.first))),
                 What::Flush => peer.flush = peer.flush.max(Some(sent.first)),
                 What::Scheduled => {
                     let current = self.scheduled.is_some_and(|scheduled| scheduled.version == sent.first);
@@ -37,15 +42,36 @@ impl<W> Replica<W> {
                 What::Key { at, .. } => {
                     let entry = &mut self.table[at];
                     entry.pins -= 1;
-                    if entry.owed & bit != 0 && entry.queued & bit == 0 {
-                        entry.queued |= bit;
-                        entry.pins += 1;
-                        peer.enqueue(Debt { first: sent.first, at, again: true });
+                    if entry.owed & bit != 0 && placed.insert(at) {
+                        again.push(Debt { first: sent.first, at, again: true });
                     }
                 }
             }
         }
+        peer.clear_with_flush();
+        self.put_back(to.0, again, &placed);
         self.trim(to.0);
+    }
+
+    /// Puts what has to be sent again before all else, oldest first. A key that was written meanwhile moves there, too:
+    /// the peer may have none of its versions, so what is owed of it is as old as the oldest of them.
+    fn put_back(&mut self, to: usize, again: Vec<Debt>, placed: &HashSet<u32>) {
+        let bit = 1_u64 << to;
+        if again.iter().any(|debt| self.table[debt.at].queued & bit != 0) {
+            self.peers[to].queue.retain(|debt| {
+                let stays = !placed.contains(&debt.at);
+                if !stays {
+                    self.table[debt.at].pins -= 1;
+                }
+                stays
+            });
+        }
+        for debt in again.into_iter().rev() {
+            let entry = &mut self.table[debt.at];
+            entry.queued |= bit;
+            entry.pins += 1;
+            self.peers[to].enqueue(debt);
+        }
     }
 
     /// Moves up to `max_entries` owed mutations into the window. They must be written in this order.
@@ -72,6 +98,7 @@ impl<W> Replica<W> {
         if refused > peer.refused_since_hello {
             let more = refused - std::mem::replace(&mut peer.refused_since_hello, refused);
             peer.refused_by(more, now_ms);
+            self.missed_by(to.0);
         }
         while self.peers[to.0].acked < count {
             let peer = &mut self.peers[to.0];
@@ -85,9 +112,12 @@ impl<W> Replica<W> {
                 if self.table[at].version == version {
                     self.settle(at, to.0);
                 }
+            } else if matches!(sent.what, What::Flush) {
+                self.peers[to.0].clear_with_flush();
             }
         }
         self.trim(to.0);
+        self.catch_up(to.0);
         self.sweep(SWEPT_PER_ACK);
         true
     }
