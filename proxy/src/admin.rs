@@ -35,7 +35,7 @@ use crate::metrics::{self, Figures, MemcachedStats, ReplicationFigures, Totals, 
 
 pub use liveness::Liveness;
 pub use stats::read_stats;
-pub use status::{InboundState, PeerState, PeerStatus, Status, UpstreamState, UpstreamStatus};
+pub use status::{AckStatus, InboundState, PeerState, PeerStatus, Status, UpstreamState, UpstreamStatus};
 
 /// Who knows the state of the proxy. Every answer is given at once, but for memcached's own figures.
 pub trait AdminSource: Send + Sync + 'static {

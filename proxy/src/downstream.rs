@@ -6,6 +6,8 @@
 //! The upstream connection writes here directly, from its own task: an answer does not have to wake the task of
 //! the session to reach the app. Only when the socket is full does the session's task take over.
 
+mod out;
+
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,6 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::Stream;
 use crate::worker::Context;
+use out::Out;
+pub(crate) use out::{Form, HoldId};
 
 /// The app's side of one session.
 pub(crate) struct Downstream {
@@ -55,26 +59,6 @@ pub(crate) enum Awaiting {
     Idle,
 }
 
-#[derive(Default)]
-struct Out {
-    bytes: Vec<u8>,
-    sent: usize,
-}
-
-impl Out {
-    /// Gives back the memory of what was sent, while the rest waits.
-    fn compact(&mut self) {
-        if self.sent >= COMPACTED_BYTES && self.sent >= self.bytes.len() / 2 {
-            self.bytes.drain(..self.sent);
-            self.sent = 0;
-        }
-    }
-
-    fn waiting(&self) -> &[u8] {
-        &self.bytes[self.sent..]
-    }
-}
-
 impl Downstream {
     pub(crate) fn new(context: Rc<Context>, stream: Stream) -> Self {
         Self {
@@ -106,19 +90,19 @@ impl Downstream {
             .set(self.reply_bytes.get().saturating_add(u32::try_from(piece.len()).unwrap_or(u32::MAX)));
         let mut out = self.out.borrow_mut();
         let mut rest = piece;
-        if piece.len() >= WRITE_THROUGH_BYTES && out.waiting().is_empty() {
+        if piece.len() >= WRITE_THROUGH_BYTES && out.unsent() == 0 && !out.holds_back() {
             rest = &piece[self.write_now(piece)..];
         }
         if rest.is_empty() {
             return;
         }
-        if out.bytes.capacity() == 0 {
-            out.bytes = self.context.buffers.take();
+        if !out.has_buffer() {
+            out.set_buffer(self.context.buffers.take());
         }
-        out.compact();
-        out.bytes.extend_from_slice(rest);
+        out.compact(COMPACTED_BYTES);
+        out.bytes().extend_from_slice(rest);
         self.context.waiting.set(self.context.waiting.get() + rest.len());
-        let waiting = out.waiting().len();
+        let waiting = out.unsent();
         if waiting > OUT_BYTES_MAX || waiting > OUT_BYTES_FAIR && self.context.too_much_waits() {
             drop(out);
             self.context.counters.slow_reader_closed();
@@ -129,13 +113,55 @@ impl Downstream {
     /// Takes a piece of an answer that is written in place.
     pub(crate) fn deliver_with<R>(&self, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         let mut out = self.out.borrow_mut();
-        if out.bytes.capacity() == 0 {
-            out.bytes = self.context.buffers.take();
+        if !out.has_buffer() {
+            out.set_buffer(self.context.buffers.take());
         }
-        let before = out.bytes.len();
-        let result = write(&mut out.bytes);
-        self.context.waiting.set(self.context.waiting.get() + out.bytes.len() - before);
+        let before = out.unsent();
+        let result = write(out.bytes());
+        self.context.waiting.set(self.context.waiting.get() + out.unsent() - before);
         result
+    }
+
+    // ---- answers that wait for peers: see `out.rs`
+
+    /// An answer to a write begins, or its next part does. With a form it can be replaced by an error.
+    pub(crate) fn open_write(&self, form: Option<Form>) {
+        self.out.borrow_mut().open(form);
+    }
+
+    /// A part of it is complete, more comes.
+    pub(crate) fn part_of_write(&self, changed: bool) {
+        self.out.borrow_mut().part(changed);
+    }
+
+    /// It is complete, and told of a change or not.
+    pub(crate) fn close_write(&self, changed: bool) {
+        self.out.borrow_mut().close(changed);
+    }
+
+    /// It has no bytes so far.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.out.borrow().is_silent()
+    }
+
+    /// No more comes of it.
+    pub(crate) fn cut_write(&self) {
+        self.out.borrow_mut().cut();
+    }
+
+    /// Holds the answers of writes that were completed since the last hold, and all behind them; says how many.
+    pub(crate) fn hold(&self) -> Option<(HoldId, u32)> {
+        self.out.borrow_mut().hold()
+    }
+
+    /// A hold is over; what it held leaves with the next flush, or errors in its place.
+    pub(crate) fn release(&self, hold: HoldId, failed: Option<&'static str>) {
+        self.out.borrow_mut().release(hold, failed);
+    }
+
+    /// Whether answers wait, for peers or for the app to read them.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.out.borrow().unsent() > 0
     }
 
     /// memcached has taken what it was sent.
@@ -165,12 +191,13 @@ impl Downstream {
     pub(crate) fn flush(&self) {
         self.touched.set(false);
         let mut out = self.out.borrow_mut();
+        self.settle(&mut out);
         if !out.waiting().is_empty() {
             let sent = self.write_now(out.waiting());
             self.left(&mut out, sent);
         }
         let blocked = !out.waiting().is_empty();
-        if out.waiting().len() <= OUT_BYTES_HIGH / 2 {
+        if out.unsent() <= OUT_BYTES_HIGH / 2 {
             self.wake_reader();
         }
         if !blocked {
@@ -209,7 +236,7 @@ impl Downstream {
 
     /// Whether so much waits for the app that its own upstream connection should not be read for now.
     pub(crate) fn is_backed_up(&self) -> bool {
-        self.out.borrow().waiting().len() > OUT_BYTES_HIGH && self.end.get().is_none()
+        self.out.borrow().unsent() > OUT_BYTES_HIGH && self.end.get().is_none()
     }
 
     /// Whom to wake when the app has read enough again.
@@ -234,10 +261,11 @@ impl Downstream {
     /// of the recent ones, in bytes.
     pub(crate) fn has_room(&self) -> bool {
         let in_flight = self.in_flight.get();
-        in_flight == 0 && self.out.borrow().waiting().len() < OUT_BYTES_HIGH
-            || in_flight < IN_FLIGHT_MAX
-                && u64::from(self.keys_in_flight.get()) * u64::from(self.reply_peak.get()) < REPLY_BYTES_MAX
-                && self.out.borrow().waiting().len() < OUT_BYTES_HIGH
+        let out = self.out.borrow();
+        let expected = u64::from(self.keys_in_flight.get()) * u64::from(self.reply_peak.get());
+        out.unsent() < OUT_BYTES_HIGH
+            && out.held_writes() < HELD_WRITES_MAX
+            && (in_flight == 0 || in_flight < IN_FLIGHT_MAX && expected < REPLY_BYTES_MAX)
     }
 
     /// Whether the answer to so many keys, by what is known of their values, is too much to hold.
@@ -277,6 +305,7 @@ impl Downstream {
     /// Sends what waits; `Ready` when nothing does any more or the socket is broken.
     pub(crate) fn poll_flush(&self, cx: &mut TaskContext<'_>) -> Poll<()> {
         let mut out = self.out.borrow_mut();
+        self.settle(&mut out);
         while !out.waiting().is_empty() {
             let mut stream = self.stream.borrow_mut();
             match Pin::new(&mut *stream).poll_write(cx, out.waiting()) {
@@ -290,7 +319,7 @@ impl Downstream {
                     return Poll::Ready(());
                 }
                 Poll::Pending => {
-                    if out.waiting().len() <= OUT_BYTES_HIGH / 2 {
+                    if out.unsent() <= OUT_BYTES_HIGH / 2 {
                         self.wake_reader();
                     }
                     return Poll::Pending;
@@ -298,7 +327,9 @@ impl Downstream {
             }
         }
         self.recycle(&mut out);
-        self.wake_reader();
+        if out.unsent() <= OUT_BYTES_HIGH / 2 {
+            self.wake_reader();
+        }
         Poll::Ready(())
     }
 
@@ -332,15 +363,20 @@ impl Downstream {
         }
     }
 
+    /// Puts errors in the place of what failed.
+    fn settle(&self, out: &mut Out) {
+        let waiting = self.context.waiting.get();
+        self.context.waiting.set(waiting.saturating_add_signed(out.settle()));
+    }
+
     fn left(&self, out: &mut Out, bytes: usize) {
-        out.sent += bytes;
+        out.left(bytes);
         self.context.waiting.set(self.context.waiting.get().saturating_sub(bytes));
     }
 
     fn recycle(&self, out: &mut Out) {
-        if out.bytes.capacity() > 0 {
-            out.sent = 0;
-            self.context.buffers.give(std::mem::take(&mut out.bytes));
+        if let Some(buffer) = out.take_buffer() {
+            self.context.buffers.give(buffer);
         }
     }
 
@@ -368,8 +404,8 @@ impl Downstream {
 
 impl Drop for Downstream {
     fn drop(&mut self) {
-        let waiting = self.out.get_mut().waiting().len();
-        self.context.waiting.set(self.context.waiting.get().saturating_sub(waiting));
+        let unsent = self.out.get_mut().unsent();
+        self.context.waiting.set(self.context.waiting.get().saturating_sub(unsent));
     }
 }
 
@@ -385,6 +421,8 @@ const COMPACTED_BYTES: usize = 64 * 1024;
 const REPLY_BYTES_AT_ONCE: u64 = 4 * 1024 * 1024;
 /// Requests in flight at the most.
 const IN_FLIGHT_MAX: u32 = 1024;
+/// Writes whose answers wait for peers: no more are on their way to one peer.
+const HELD_WRITES_MAX: u32 = 16_384;
 /// Requests in flight times the size of recent answers, at the most.
 const REPLY_BYTES_MAX: u64 = 1024 * 1024;
 /// Nothing is known of a new session's values: 16 requests may be in flight at first.

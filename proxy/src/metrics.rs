@@ -21,7 +21,7 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 pub use memcached::{MemcachedStats, StatLines};
-pub use names::{CommandName, Refusal, UpstreamFault};
+pub use names::{AckOutcome, CommandName, Refusal, UpstreamFault};
 pub use worker::{Totals, WorkerCounters};
 
 /// All that a scrape shows.
@@ -117,6 +117,11 @@ pub fn render(figures: &Figures) -> String {
         "From a request's arrival to its complete answer.",
         &mut text,
     );
+    figures.totals.ack_waits.render(
+        ACK_WAIT,
+        "How long answers to writes waited for peers, with --ack peer.",
+        &mut text,
+    );
     memcached::render(figures.memcached.as_ref(), &mut text);
     process::render(&mut text);
     text
@@ -146,6 +151,9 @@ fn record_proxy(figures: &Figures) {
         counter!("memcloud_proxy_upstream_errors_total", "reason" => fault.as_str()).absolute(count);
     }
     counter!("memcloud_proxy_gate_waits_total").absolute(totals.gate_waits);
+    for &(outcome, count) in &totals.acks {
+        counter!("memcloud_proxy_acks_total", "outcome" => outcome.as_str()).absolute(count);
+    }
 }
 
 fn record_replication(figures: &ReplicationFigures) {
@@ -219,6 +227,10 @@ fn describe() {
         "memcloud_proxy_gate_waits_total",
         "Writes that waited for another write of their key."
     );
+    describe_counter!(
+        "memcloud_proxy_acks_total",
+        "Writes that waited for peers, with --ack peer, by how that ended."
+    );
     describe_gauge!(
         "memcloud_proxy_in_sync",
         "Whether this proxy and all its peers have the same, as far as it knows."
@@ -282,6 +294,7 @@ fn float(value: u64) -> f64 {
 }
 
 const REQUEST_DURATION: &str = "memcloud_proxy_request_duration_seconds";
+const ACK_WAIT: &str = "memcloud_proxy_ack_wait_seconds";
 
 #[cfg(test)]
 mod tests;

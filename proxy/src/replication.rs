@@ -70,6 +70,8 @@ pub use memcloud_protocol::memcache::expiry::Expiry;
 pub use mutation::{Effect, Marks, Owed, Payload};
 pub use replica::{Bounds, LaneId, Mark, Offer, PeerId, Replica, Slot};
 pub use settled::Settled;
-pub use shared::{Begin, Lists, Outcome, Shared, Wait, Waiter, Woken, next_lane, wall_clock_ms};
+pub use shared::{
+    Begin, Board, Lists, Outcome, Progress, Shared, Wait, Waiter, Woken, next_lane, wall_clock_ms,
+};
 pub use status::{Counters, Gap, PeerCounters, PeerStatus};
 pub use version::{Origin, Version, WireTime};

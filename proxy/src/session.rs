@@ -261,7 +261,7 @@ impl Session {
 
     /// While the proxy drains, a session is over once all that was received is answered.
     fn drained(&self, flushed: bool) -> Poll<Step> {
-        if flushed && self.downstream.in_flight() == 0 {
+        if flushed && self.downstream.in_flight() == 0 && !self.downstream.has_unsent() {
             return Poll::Ready(Step::Over);
         }
         self.downstream.set_awaiting(Awaiting::Idle);

@@ -25,14 +25,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin;
-use crate::config::{Address, Config, UpstreamConnections};
+use crate::config::{Ack, AckFallback, Address, Config, UpstreamConnections};
 use crate::front_door::FrontDoor;
 use crate::link::{self, LinkConfig};
 use crate::metrics::WorkerCounters;
 use crate::net::{Arrival, Listener};
 use crate::replication::{Bounds, Shared};
 use crate::upstream::{Monitor, UpstreamState};
-use crate::worker::{Parts, Settings, Worker};
+use crate::worker::{AckSettings, Parts, Settings, Worker};
 use source::Source;
 
 /// An address could not be bound.
@@ -60,6 +60,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let shared = (!config.peers.is_empty() || doors.peers.is_some())
         .then(|| Shared::new(&config.site, config.peers.len(), bounds(&config)));
     let spill = lists::open(&config, shared.as_ref())?;
+    if let Some(shared) = shared.as_ref().filter(|_| config.ack == Ack::Peer) {
+        shared.show_progress(config.workers);
+    }
     let wanted = Arc::new(Notify::new());
     if shared.is_some() || config.upstream_connections == UpstreamConnections::Shared {
         wanted.notify_one();
@@ -197,6 +200,11 @@ fn settings(config: &Config) -> Settings {
         waiting_bytes_max: usize::try_from(config.session_buffer_bytes).unwrap_or(usize::MAX)
             / config.workers.max(1),
         shared_connections: config.shared_connections,
+        ack: (config.ack == Ack::Peer).then_some(AckSettings {
+            timeout: config.recovery.ack_timeout,
+            drain: config.drain_timeout / 2,
+            fail: config.recovery.ack_fallback == AckFallback::Fail,
+        }),
     }
 }
 

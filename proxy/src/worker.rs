@@ -8,6 +8,7 @@
 //! Promises that nothing in a worker waits for another worker, but at the gate of a key and for moments at the
 //! replica's lock. Refuses to know the configuration: what it needs is handed to it.
 
+mod acks;
 mod context;
 mod sessions;
 
@@ -23,6 +24,7 @@ use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use acks::{AckSettings, Acks};
 pub(crate) use context::{Context, Notes, Settings};
 
 use crate::front_door::Seat;
@@ -89,7 +91,7 @@ impl Worker {
                 Ok(runtime) => runtime,
                 Err(error) => return tracing::error!(%error, "a worker cannot start"),
             };
-            runtime.block_on(run(parts, counters, arrivals, ready));
+            runtime.block_on(run(number, parts, counters, arrivals, ready));
         })?;
         Ok(Self { inbox, counters: known, thread })
     }
@@ -114,14 +116,18 @@ impl Worker {
 }
 
 async fn run(
+    number: usize,
     parts: Parts,
     counters: Arc<WorkerCounters>,
     mut arrivals: mpsc::Receiver<(Arrival, Seat)>,
     ready: oneshot::Sender<()>,
 ) {
     let drain = parts.drain.clone();
-    let context = Rc::new(Context::new(parts, counters));
+    let context = Rc::new(Context::new(number, parts, counters));
     spawn_local(tick(Rc::clone(&context)));
+    if let Some(acks) = &context.acks {
+        spawn_local(Rc::clone(acks).run(drain.clone()));
+    }
     let shared = connect_shared(&context).await;
     let _ = ready.send(());
 

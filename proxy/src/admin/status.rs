@@ -17,6 +17,22 @@ pub struct Status {
     pub sessions: u64,
     /// Those of them that peers opened for their apps.
     pub tunnelled_sessions: u64,
+    pub ack: AckStatus,
+}
+
+/// When writes are answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AckStatus {
+    /// `local` or `peer`.
+    pub mode: &'static str,
+    /// Writes that every peer had before they were answered.
+    pub peer: u64,
+    /// Answered although a peer was away.
+    pub degraded: u64,
+    /// Answered although a peer had not confirmed them in time.
+    pub timeout: u64,
+    /// Answered with an error for one of these reasons.
+    pub failed: u64,
 }
 
 /// The memcached behind this proxy.
@@ -47,6 +63,8 @@ pub struct PeerStatus {
     pub state: PeerState,
     /// Of the link that the peer dials.
     pub inbound: InboundState,
+    /// Streaming, and not behind: with `--ack peer` writes wait for it.
+    pub live: bool,
     pub lag_ms: u64,
     pub backlog_entries: u64,
     pub backlog_bytes: u64,

@@ -26,6 +26,7 @@ impl AdminSource for Fake {
                 addr: "127.0.0.1:9".to_owned(),
                 state: PeerState::Connecting,
                 inbound: InboundState::Down,
+                live: false,
                 lag_ms: 0,
                 backlog_entries: 1,
                 backlog_bytes: 2,
@@ -39,6 +40,7 @@ impl AdminSource for Fake {
             lost_unrepaired: 0,
             sessions: 3,
             tunnelled_sessions: 1,
+            ack: AckStatus { mode: "local", ..AckStatus::default() },
         }
     }
 
@@ -89,10 +91,11 @@ async fn paths_answer_as_the_contract_says() {
     let expected = serde_json::json!({
         "site": "a", "version": "0.1.0", "in_sync": true,
         "upstream": { "addr": "127.0.0.1:11210", "state": "up", "version": "1.6.18" },
-        "peers": [ { "site": null, "addr": "127.0.0.1:9", "state": "connecting", "inbound": "down", "lag_ms": 0, "backlog_entries": 1,
+        "peers": [ { "site": null, "addr": "127.0.0.1:9", "state": "connecting", "inbound": "down", "live": false, "lag_ms": 0, "backlog_entries": 1,
                      "backlog_bytes": 2, "unacknowledged": 3, "resyncs_full": 4, "resyncs_partial": 5,
                      "lost_unrepaired": 6 } ],
-        "lost_unrepaired": 0, "sessions": 3, "tunnelled_sessions": 1
+        "lost_unrepaired": 0, "sessions": 3, "tunnelled_sessions": 1,
+        "ack": { "mode": "local", "peer": 0, "degraded": 0, "timeout": 0, "failed": 0 }
     });
     assert_eq!(status, expected);
 

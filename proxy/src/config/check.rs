@@ -76,11 +76,11 @@ fn complete(settings: Settings) -> Result<Config, Problem> {
         listen,
     };
     check_site(&config.site)?;
-    check_ack(config.ack)?;
     check_log_level(&config.log_level)?;
     check_doors(&config)?;
     check_link(&config)?;
     let peers = check_peers(&config, settings.peer.unwrap_or_default())?;
+    check_ack(config.ack, &peers)?;
     Ok(Config { peers, ..config })
 }
 
@@ -101,12 +101,13 @@ fn check_site(site: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-fn check_ack(ack: Ack) -> Result<(), Problem> {
+fn check_ack(ack: Ack, peers: &[String]) -> Result<(), Problem> {
     match ack {
-        Ack::Local => Ok(()),
-        Ack::Peer => {
-            refuse("ack", "this version answers a write after the local memcached only; use `local`")
-        }
+        Ack::Peer if peers.is_empty() => refuse(
+            "ack",
+            "there is no peer whose answer could be waited for; name one with peer, or use `local`",
+        ),
+        Ack::Peer | Ack::Local => Ok(()),
     }
 }
 

@@ -87,6 +87,20 @@ labels! {
     }
 }
 
+labels! {
+    /// How the wait of a write for its peers ended.
+    AckOutcome {
+        /// Every configured peer has it.
+        Peer = "peer",
+        /// It was answered although a peer is away.
+        Degraded = "degraded",
+        /// It was answered although a live peer had not confirmed it in time.
+        Timeout = "timeout",
+        /// The app heard an error for one of these reasons.
+        Failed = "failed",
+    }
+}
+
 impl CommandName {
     /// Whether it is one of the meta commands, which are a dialect of their own in the metrics.
     pub fn is_meta(self) -> bool {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use memcloud_protocol::memcache::Dialect;
 
 use super::histogram::{BUCKETS, Snapshot, bucket_of};
-use super::names::{CommandName, Refusal, UpstreamFault};
+use super::names::{AckOutcome, CommandName, Refusal, UpstreamFault};
 
 /// The counters of one worker. Aligned so that no two workers share a cache line (pairs of 64 bytes are fetched
 /// together).
@@ -31,6 +31,9 @@ pub struct WorkerCounters {
     slow_readers: Counter,
     upstream_faults: [Counter; UpstreamFault::ALL.len()],
     gate_waits: Counter,
+    acks: [Counter; AckOutcome::ALL.len()],
+    ack_waits: [Counter; BUCKETS],
+    ack_wait_sum_us: Counter,
     beats: Counter,
 }
 
@@ -110,6 +113,22 @@ impl WorkerCounters {
         self.gate_waits.add(1);
     }
 
+    /// So many writes waited `us` microseconds for their peers.
+    pub fn acknowledged(&self, outcome: AckOutcome, us: u64, writes: u64) {
+        if let Some(counter) = self.acks.get(outcome as usize) {
+            counter.add(writes);
+        }
+        if let Some(counter) = self.ack_waits.get(bucket_of(us)) {
+            counter.add(writes);
+        }
+        self.ack_wait_sum_us.add(us.saturating_mul(writes));
+    }
+
+    /// How many writes that waited for peers ended so.
+    pub fn acks(&self, outcome: AckOutcome) -> u64 {
+        self.acks.get(outcome as usize).map_or(0, Counter::value)
+    }
+
     /// The event loop has turned: to be called by a ticker of the worker, at least once a second.
     pub fn beat(&self) {
         self.beats.add(1);
@@ -149,6 +168,8 @@ pub struct Totals {
     pub(super) slow_readers: u64,
     pub(super) upstream_faults: Vec<(UpstreamFault, u64)>,
     pub(super) gate_waits: u64,
+    pub(super) acks: Vec<(AckOutcome, u64)>,
+    pub(super) ack_waits: Snapshot,
 }
 
 impl Totals {
@@ -167,8 +188,10 @@ impl Totals {
             }
         }
         let mut durations = Snapshot::default();
+        let mut ack_waits = Snapshot::default();
         for worker in workers.clone() {
             durations.add(worker.durations.iter().map(Counter::value), worker.duration_sum_us.value());
+            ack_waits.add(worker.ack_waits.iter().map(Counter::value), worker.ack_wait_sum_us.value());
         }
         Self {
             requests,
@@ -197,6 +220,15 @@ impl Totals {
                     .sum()
             }),
             gate_waits: all(|w| w.gate_waits.value()),
+            acks: by_label(AckOutcome::ALL, |outcome| {
+                workers
+                    .clone()
+                    .into_iter()
+                    .filter_map(|w| w.acks.get(outcome as usize))
+                    .map(Counter::value)
+                    .sum()
+            }),
+            ack_waits,
         }
     }
 }

@@ -82,7 +82,7 @@ mod tests {
         for (seen, next) in [(base | node, STEP), (base + STEP, STEP), (base + STEP + node + 1, 2 * STEP)] {
             let mut clock = Clock::new("a", 60_000);
             clock.observe(Version::new(seen, Origin::of("b")), now_ms).unwrap();
-            assert_eq!(clock.stamp(now_ms).time(), base + next | node);
+            assert_eq!(clock.stamp(now_ms).time(), (base + next) | node);
         }
         // More than a thousand in a millisecond borrow from the next one.
         let last = (0..2000).map(|_| clock.stamp(now_ms)).last();

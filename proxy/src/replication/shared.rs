@@ -4,7 +4,10 @@
 //! something is poked through [`Shared::owed`], whoever waits for a gate is woken with its slot. A waiter that is
 //! gone by then, a session that was closed, gives its slot back by itself.
 
+mod progress;
+
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,7 +15,9 @@ use std::task::{Context, Poll};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{Bounds, Effect, LaneId, Left, Listing, PeerId, Replica, Slot};
+pub use progress::{Board, Progress};
+
+use super::{Bounds, Effect, LaneId, Left, Listing, PeerId, Replica, Slot, Version};
 
 /// How the holder of a wait hears that the gate is its own.
 pub type Waiter = oneshot::Sender<Slot>;
@@ -56,6 +61,46 @@ pub struct Shared {
     owed: Vec<Notify>,
     stale_marks: AtomicBool,
     lists: OnceLock<Arc<dyn Lists>>,
+    board: OnceLock<Board>,
+}
+
+/// The replica, for as long as it is held. Whoever waits for peers learns what came of it when it is given back.
+#[derive(Debug)]
+pub struct Guard<'a> {
+    replica: MutexGuard<'a, Replica<Waiter>>,
+    // Dropped after the lock is.
+    board: Option<Wake<'a>>,
+}
+
+impl Deref for Guard<'_> {
+    type Target = Replica<Waiter>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.replica
+    }
+}
+
+impl DerefMut for Guard<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.replica
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if let Some(Wake(board)) = &self.board {
+            board.publish(&self.replica.settled());
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Wake<'a>(&'a Board);
+
+impl Drop for Wake<'_> {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
 }
 
 impl Shared {
@@ -67,12 +112,26 @@ impl Shared {
             owed: (0..peers).map(|_| Notify::new()).collect(),
             stale_marks: AtomicBool::new(false),
             lists: OnceLock::new(),
+            board: OnceLock::new(),
         })
     }
 
+    /// From now on it is shown how far our writes have come, to so many workers that may wait for it.
+    pub fn show_progress(&self, workers: usize) {
+        let board = Board::new(workers);
+        board.publish(&self.lock().settled());
+        let _ = self.board.set(board);
+    }
+
+    /// How far our writes have come, if that is shown.
+    pub fn board(&self) -> Option<&Board> {
+        self.board.get()
+    }
+
     /// The replica itself, to look at or for calls that wake nobody. Hold it for moments.
-    pub fn lock(&self) -> MutexGuard<'_, Replica<Waiter>> {
-        self.replica.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn lock(&self) -> Guard<'_> {
+        let replica = self.replica.lock().unwrap_or_else(PoisonError::into_inner);
+        Guard { replica, board: self.board.get().map(Wake) }
     }
 
     /// Runs `work` under the lock, then passes on the gates it opened.
@@ -144,9 +203,9 @@ impl Shared {
         Wait { receiver, shared: Arc::clone(self) }
     }
 
-    /// Reports the outcomes of a batch of local writes.
-    pub fn complete(&self, outcomes: Vec<Outcome>, now_ms: u64) {
-        let owed = self.with(|replica, woken| {
+    /// Reports the outcomes of a batch of local writes, and says the version of the newest of them.
+    pub fn complete(&self, outcomes: Vec<Outcome>, now_ms: u64) -> Version {
+        let (owed, newest) = self.with(|replica, woken| {
             let mut owed = false;
             for outcome in outcomes {
                 owed |= match outcome {
@@ -162,11 +221,12 @@ impl Shared {
                     }
                 };
             }
-            owed
+            (owed, replica.latest())
         });
         if owed {
             self.poke_all();
         }
+        newest
     }
 
     /// Tells every dialer that something is owed.
@@ -178,15 +238,19 @@ impl Shared {
 
     /// Marks a key as changed, after the fact and without having held its gate: it is read again and sent as it is
     /// by then. Sound because what is sent is read later than the change and stamped later than all else known.
-    pub async fn mark(self: Arc<Self>, key: Box<[u8]>, effect: Effect) {
+    pub async fn mark(self: Arc<Self>, key: Box<[u8]>, effect: Effect) -> Version {
         let slot = match self.begin(&key, next_lane()) {
             Begin::Granted(slot) => slot,
             Begin::Waiting(wait) => wait.await,
         };
         let now_ms = wall_clock_ms();
-        if self.with(|replica, woken| replica.complete_afterwards(slot, effect, now_ms, woken)) {
+        let (owed, newest) = self.with(|replica, woken| {
+            (replica.complete_afterwards(slot, effect, now_ms, woken), replica.latest())
+        });
+        if owed {
             self.poke_all();
         }
+        newest
     }
 
     /// Waits until something may be owed to `peer`.

@@ -9,6 +9,7 @@ impl<W> Replica<W> {
         let peer = &self.peers[peer.0];
         PeerStatus {
             connected: peer.connected,
+            live: peer.is_live(),
             backlog_entries: peer.owed(),
             backlog_bytes: peer.owed_bytes,
             unacked: peer.window.len() as u64,
@@ -70,6 +71,8 @@ impl<W> Replica<W> {
 pub struct PeerStatus {
     /// The link to the peer is up (said by `connected`).
     pub connected: bool,
+    /// Writes that wait for peers wait for this one.
+    pub live: bool,
     /// Keys whose newest mutation the peer has not acknowledged, and owed flushes.
     pub backlog_entries: u64,
     /// What those keep in memory: payloads, keys and bookkeeping.

@@ -282,8 +282,8 @@ impl Session {
             poll_fn(|cx| {
                 downstream.set_waker(cx.waker());
                 downstream.set_awaiting(Awaiting::Idle);
-                let flushed = downstream.poll_flush(cx);
-                if downstream.end() == Some(End::Now) || flushed.is_ready() && downstream.in_flight() == 0 {
+                let flushed = downstream.poll_flush(cx).is_ready() && !downstream.has_unsent();
+                if downstream.end() == Some(End::Now) || flushed && downstream.in_flight() == 0 {
                     return Poll::Ready(());
                 }
                 Poll::Pending

@@ -121,6 +121,7 @@ impl Session {
 
     /// Answers in memcached's place; says how many bytes of the input that settles.
     fn refuse(&mut self, request: &Request<'_>, have: usize, reason: &str) -> usize {
+        self.downstream.cut_write();
         if request.quiet.is_none() || matches!(request.command, Command::Meta(_)) {
             self.answered = true;
             self.downstream.deliver(b"SERVER_ERROR ");

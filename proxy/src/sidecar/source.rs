@@ -10,11 +10,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::admin::{
-    self, AdminSource, InboundState, Liveness, PeerState, PeerStatus, Status, UpstreamStatus, read_stats,
+    self, AckStatus, AdminSource, InboundState, Liveness, PeerState, PeerStatus, Status, UpstreamStatus,
+    read_stats,
 };
-use crate::config::{Address, Config};
+use crate::config::{Ack, Address, Config};
 use crate::link::{LinkState, LinkStopped, Links, PeerLink};
-use crate::metrics::{Direction, MemcachedStats, PeerFigures, ReplicationFigures, WorkerCounters};
+use crate::metrics::{
+    AckOutcome, Direction, MemcachedStats, PeerFigures, ReplicationFigures, WorkerCounters,
+};
 use crate::net;
 use crate::replication::{self, Gap, PeerId, Shared, wall_clock_ms};
 use crate::spill::{Reason, Spill};
@@ -23,6 +26,7 @@ use crate::upstream::UpstreamState;
 /// Everything that is asked, in one place; it only reads.
 pub(super) struct Source {
     site: String,
+    ack: Ack,
     address: Address,
     upstream: watch::Receiver<UpstreamState>,
     replication: Option<Arc<Shared>>,
@@ -43,6 +47,7 @@ impl Source {
     ) -> Self {
         Self {
             site: config.site.clone(),
+            ack: config.ack,
             address: config.upstream.clone(),
             upstream,
             replication,
@@ -84,6 +89,17 @@ impl Source {
         }
         text.push_str("END\r\n");
         text
+    }
+
+    fn ack_status(&self, workers: &[Arc<WorkerCounters>]) -> AckStatus {
+        let count = |outcome| workers.iter().map(|counters| counters.acks(outcome)).sum();
+        AckStatus {
+            mode: if self.ack == Ack::Peer { "peer" } else { "local" },
+            peer: count(AckOutcome::Peer),
+            degraded: count(AckOutcome::Degraded),
+            timeout: count(AckOutcome::Timeout),
+            failed: count(AckOutcome::Failed),
+        }
     }
 
     /// Each peer's links with what the replica knows of it.
@@ -129,6 +145,7 @@ impl AdminSource for Source {
             peers,
             sessions: workers.iter().map(|counters| counters.sessions()).sum(),
             tunnelled_sessions: workers.iter().map(|counters| counters.tunnelled_sessions()).sum(),
+            ack: self.ack_status(&workers),
         }
     }
 
@@ -189,6 +206,7 @@ fn peer_status((link, status): &(PeerLink, replication::PeerStatus)) -> PeerStat
             LinkState::Down => PeerState::Down,
         },
         inbound: if status.inbound_connected { InboundState::Up } else { InboundState::Down },
+        live: status.live,
         lag_ms: status.lag_ms,
         backlog_entries: status.backlog_entries,
         backlog_bytes: status.backlog_bytes,

@@ -169,7 +169,7 @@ impl Upstream {
         let mut batch = Batch::default();
         let read = self.read(cx, stream, partial, &mut batch);
         if let Some(replication) = &self.context.replication {
-            batch.report(replication, self.context.wall_ms());
+            batch.report(replication, self.context.acks.as_ref(), self.context.wall_ms());
         }
         for downstream in batch.touched {
             downstream.flush();
@@ -290,6 +290,7 @@ impl Upstream {
         for (position, mut owed) in pending.into_iter().enumerate() {
             if let Some(write) = owed.write.take() {
                 writes.push(*write);
+                owed.downstream.cut_write();
             }
             if self.owner.is_some() || begun && position == 0 {
                 // Cut in the middle of an answer, or as the session's own server would be gone.

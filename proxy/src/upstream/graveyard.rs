@@ -33,9 +33,9 @@ fn unknown(writes: Vec<Write>, replication: &Arc<Shared>) {
     let mut batch = Batch::default();
     for mut write in writes {
         write.effect = Some(Effect::Unknown);
-        write.end(&mut batch);
+        write.end(&mut batch, None);
     }
-    batch.report(replication, wall_clock_ms());
+    batch.report(replication, None, wall_clock_ms());
 }
 
 /// Says that nothing more will be sent, and reads until memcached has understood.

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use memcloud_protocol::memcache::{binary, reply as text};
 
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, timeout};
 
 use super::pending::Hold;
 use super::reply::Piece;
 use super::{Conversion, Pending, Quiet, Shape, State, Upstream, trim};
-use crate::downstream::Downstream;
+use crate::downstream::{Downstream, Form, HoldId};
 use crate::replication::effect::cas_of_debug_line;
-use crate::replication::{Effect, Outcome, Shared};
+use crate::replication::{Effect, Outcome, Shared, Version};
+use crate::worker::Acks;
 
 /// What a batch of replies leaves behind.
 #[derive(Default)]
@@ -21,22 +23,67 @@ pub(super) struct Batch {
     pub(super) touched: Vec<Rc<Downstream>>,
     /// Writes whose outcome is known now.
     pub(super) outcomes: Vec<Outcome>,
-    /// Keys that were changed by a write that held no gate.
-    pub(super) marks: Vec<(Vec<Box<[u8]>>, Effect)>,
+    /// Keys that were changed by writes that held no gate.
+    pub(super) marks: Vec<Marked>,
 }
 
+/// What a write that held no gate has changed.
+pub(super) struct Marked {
+    keys: Vec<Box<[u8]>>,
+    effect: Effect,
+    /// Its answer, if that waits for peers.
+    answered: Option<Answered>,
+}
+
+/// An answer that waits until what it tells of is stamped, and then for peers.
+pub(super) type Answered = (Rc<Downstream>, (HoldId, u32));
+
 impl Batch {
-    /// Tells replication.
-    pub(super) fn report(&mut self, replication: &Arc<Shared>, now_ms: u64) {
+    /// Tells replication. With `--ack peer` the answers wait for peers from here on.
+    pub(super) fn report(&mut self, replication: &Arc<Shared>, acks: Option<&Rc<Acks>>, now_ms: u64) {
         if !self.outcomes.is_empty() {
-            replication.complete(std::mem::take(&mut self.outcomes), now_ms);
+            let newest = replication.complete(std::mem::take(&mut self.outcomes), now_ms);
+            if let Some(acks) = acks {
+                let now = Instant::now();
+                for downstream in &self.touched {
+                    if let Some(hold) = downstream.hold() {
+                        acks.hold(downstream, hold, newest, now);
+                    }
+                }
+            }
         }
-        for (keys, effect) in self.marks.drain(..) {
-            for key in keys {
-                spawn_local(Arc::clone(replication).mark(key, effect.clone()));
+        for Marked { keys, effect, answered } in self.marks.drain(..) {
+            let marks: Vec<_> = keys
+                .into_iter()
+                .map(|key| spawn_local(Arc::clone(replication).mark(key, effect.clone())))
+                .collect();
+            if let Some(((downstream, hold), acks)) = answered.zip(acks) {
+                spawn_local(hold_marked(Rc::clone(acks), marks, downstream, hold));
             }
         }
     }
+}
+
+/// Waits until marks are stamped, which somebody's gate may delay, and then for peers.
+async fn hold_marked(
+    acks: Rc<Acks>,
+    marks: Vec<JoinHandle<Version>>,
+    downstream: Rc<Downstream>,
+    hold: (HoldId, u32),
+) {
+    let since = Instant::now();
+    let all = async {
+        let mut newest = Version::ZERO;
+        for mark in marks {
+            newest = newest.max(mark.await.unwrap_or_default());
+        }
+        newest
+    };
+    match timeout(acks.timeout(), all).await {
+        Ok(newest) => acks.hold(&downstream, hold, newest, since),
+        Err(_) => acks.too_late(&downstream, hold, since),
+    }
+    downstream.flush();
 }
 
 /// Bytes came that no reply explains.
@@ -59,6 +106,11 @@ impl Upstream {
                 Piece::Incomplete => break,
                 Piece::Malformed => return Err(OutOfStep("memcached said what no reply begins with")),
                 Piece::Head { len, last } => {
+                    if !state.begun
+                        && let Some(acks) = &self.context.acks
+                    {
+                        front.begin_wait(&rest[..len], acks.may_fail());
+                    }
                     front.head(&rest[..len], last, &mut state.swallow, state.begun)?;
                     (len, last)
                 }
@@ -99,19 +151,22 @@ impl Upstream {
         let now = self.context.now_us();
         self.context.counters.duration_us(now.saturating_sub(done.asked_us), 1);
         self.context.counters.request(done.label.0, done.label.1);
+        let answered = self.context.acks.is_some().then(|| done.end_wait()).flatten();
         if let Some(write) = done.write {
-            write.end(batch);
+            write.end(batch, answered);
         }
     }
 }
 
 impl super::Write {
     /// Reports the outcome to whoever holds the gate.
-    pub(super) fn end(self, batch: &mut Batch) {
+    pub(super) fn end(self, batch: &mut Batch, answered: Option<Answered>) {
         let effect = self.effect.unwrap_or(Effect::None);
         match self.hold {
             Hold::Key(slot) => batch.outcomes.push(Outcome::Key(slot, effect)),
-            Hold::Afterwards(keys) if !matches!(effect, Effect::None) => batch.marks.push((keys, effect)),
+            Hold::Afterwards(keys) if !matches!(effect, Effect::None) => {
+                batch.marks.push(Marked { keys, effect, answered });
+            }
             Hold::Afterwards(_) => {}
             Hold::Told(told) => *told.borrow_mut() = Some(effect),
             Hold::Scheduled(at_ms) if !matches!(effect, Effect::None) => {
@@ -127,6 +182,46 @@ impl super::Write {
 }
 
 impl Pending {
+    /// Whether its answer waits for peers. One that is never sent does not.
+    fn is_awaited(&self) -> bool {
+        let told = |write: &super::Write| matches!(write.hold, Hold::Told(_));
+        self.write.as_ref().is_some_and(|write| !told(write)) && self.quiet != Quiet::Noreply
+    }
+
+    fn begin_wait(&self, head: &[u8], may_fail: bool) {
+        if self.is_awaited() {
+            self.downstream.open_write(may_fail.then(|| self.form(head)));
+        }
+    }
+
+    fn form(&self, head: &[u8]) -> Form {
+        let header = matches!(self.shape, Shape::Packet | Shape::Packets).then(|| binary::Header::read(head));
+        match (header.flatten(), self.quiet) {
+            (None, _) => Form::Text,
+            (Some(header), Quiet::Packet(opcode)) => {
+                Form::Packet { opcode: opcode.to_byte(), opaque: header.opaque }
+            }
+            (Some(header), _) => Form::Packet { opcode: header.opcode, opaque: header.opaque },
+        }
+    }
+
+    /// The answer is complete. What is stamped only later makes a hold of its own.
+    fn end_wait(&self) -> Option<Answered> {
+        if !self.is_awaited() {
+            return None;
+        }
+        let write = self.write.as_ref()?;
+        let changed = !matches!(write.effect, None | Some(Effect::None));
+        match (self.quiet, self.shape) {
+            (Quiet::End, _) => self.downstream.part_of_write(changed),
+            (_, Shape::UntilNoop) if self.downstream.is_silent() => self.downstream.cut_write(),
+            _ => self.downstream.close_write(changed),
+        }
+        let afterwards = matches!(write.hold, Hold::Afterwards(_));
+        let hold = afterwards.then(|| self.downstream.hold()).flatten()?;
+        Some((Rc::clone(&self.downstream), hold))
+    }
+
     fn head(&mut self, head: &[u8], last: bool, swallow: &mut bool, begun: bool) -> Result<(), OutOfStep> {
         if matches!(self.shape, Shape::Packet | Shape::Packets) {
             return self.packet_head(head, swallow);

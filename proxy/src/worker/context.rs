@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use super::Parts;
+use super::acks::{AckSettings, Acks};
 use super::sessions::Sessions;
 use crate::config::Address;
 use crate::metrics::WorkerCounters;
@@ -29,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) counters: Arc<WorkerCounters>,
     /// The replica, when there are peers.
     pub(crate) replication: Option<Arc<Shared>>,
+    /// Answers that wait for peers, with `--ack peer`.
+    pub(crate) acks: Option<Rc<Acks>>,
     /// What the memcached behind us can do, as last heard.
     pub(crate) capability: Cell<Capability>,
     /// It was asked; until then it is a guess.
@@ -65,15 +68,22 @@ pub(crate) struct Settings {
     pub(crate) waiting_bytes_max: usize,
     /// Shared upstream connections of each worker.
     pub(crate) shared_connections: usize,
+    /// Answers to writes wait for peers.
+    pub(crate) ack: Option<AckSettings>,
 }
 
 impl Context {
-    pub(crate) fn new(parts: Parts, counters: Arc<WorkerCounters>) -> Self {
+    pub(crate) fn new(worker: usize, parts: Parts, counters: Arc<WorkerCounters>) -> Self {
         let (capability, known) = {
             let state = parts.upstream.borrow();
             (state.capability, state.asked)
         };
+        let acks =
+            parts.settings.ack.zip(parts.replication.clone()).map(|(settings, shared)| {
+                Rc::new(Acks::new(settings, worker, shared, Arc::clone(&counters)))
+            });
         let context = Self {
+            acks,
             capability: Cell::new(capability),
             capability_known: Cell::new(known),
             settings: parts.settings,

@@ -22,6 +22,8 @@ pub const AUTH_CONTINUE: u16 = 0x21;
 pub const UNKNOWN_COMMAND: u16 = 0x81;
 /// No memory for the item.
 pub const OUT_OF_MEMORY: u16 = 0x82;
+/// Try again later; memcached's protocol names it, memcached itself never says it.
+pub const TEMPORARY_FAILURE: u16 = 0x86;
 
 /// The value of a response with this status, as memcached words it; empty for the ones that bring none.
 pub fn text(status: u16) -> &'static [u8] {
@@ -35,6 +37,7 @@ pub fn text(status: u16) -> &'static [u8] {
         AUTH_ERROR => b"Auth failure.",
         UNKNOWN_COMMAND => b"Unknown command",
         OUT_OF_MEMORY => b"Out of memory",
+        TEMPORARY_FAILURE => b"Temporary failure",
         _ => b"",
     }
 }

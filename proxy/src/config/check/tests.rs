@@ -115,7 +115,7 @@ fn faults_between_settings_name_place_and_remedy() {
     let cases = [
         (
             "ack: peer",
-            "c.yaml:1:6: ack: this version answers a write after the local memcached only; use `local`",
+            "c.yaml:1:6: ack: there is no peer whose answer could be waited for; name one with peer, or use `local`",
         ),
         (
             "site: a.b",

@@ -70,7 +70,12 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
     /// Until there may be more to send.
     async fn pause(&self, busy: bool) {
         if busy {
-            sleep(BATCHES_APART).await;
+            // Where answers wait for this peer, a batch goes out as soon as the one before is acknowledged.
+            let waited_for = self.context.shared.board().is_some();
+            tokio::select! {
+                () = sleep(BATCHES_APART) => {}
+                () = self.acked.notified(), if waited_for => return,
+            }
         }
         tokio::select! {
             () = self.context.shared.owed(self.peer) => {}
