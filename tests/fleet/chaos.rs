@@ -89,7 +89,7 @@ fn run(name: &str, plan: Plan, kinds: Kinds) {
     let (mut events, mut total) = (Vec::new(), Total::default());
     let (end, mut since) = (Instant::now() + length, 0);
     while total.rounds == 0 || Instant::now() < end {
-        let round = Round { number: total.rounds as usize, name, storm, kinds, since };
+        let round = Round { number: total.rounds as usize, name, storm, kinds: kinds.named(), since };
         let outcome = round.go(&mut fleet, &desk, &mut rng, &mut events, &mut around);
         since = outcome.in_sync_at;
         total.add(&outcome);

@@ -67,6 +67,21 @@ impl Kinds {
     pub const MEMORIES: Self = Self { proxies: true, memcacheds: true, ..Self::LINKS };
     pub const ALL: Self = Self { clocks: true, overflow: true, ..Self::MEMORIES };
 
+    /// Those of them that `MEMCLOUD_CHAOS_KINDS` names (`links,proxies`); all, if it is not set.
+    #[must_use]
+    pub fn named(self) -> Self {
+        let Ok(named) = std::env::var("MEMCLOUD_CHAOS_KINDS") else { return self };
+        let has = |name: &str| named.split(',').any(|word| word == name);
+        Self {
+            links: self.links && has("links"),
+            freezes: self.freezes && has("freezes"),
+            proxies: self.proxies && has("proxies"),
+            memcacheds: self.memcacheds && has("memcacheds"),
+            clocks: self.clocks && has("clocks"),
+            overflow: self.overflow && has("overflow"),
+        }
+    }
+
     /// One fault among `sites` sites.
     fn draw(self, sites: usize, rng: &mut Rng) -> Fault {
         let site = rng.below(sites as u64) as usize;
