@@ -31,7 +31,10 @@ const FLOORS: &[(&str, &[&str])] = &[
         &["config", "downstream", "front_door", "metrics", "net", "replication", "session", "upstream"],
     ),
     ("session", &["downstream", "front_door", "metrics", "net", "replication", "upstream", "worker"]),
-    ("upstream", &["backoff", "config", "downstream", "metrics", "net", "replication", "worker"]),
+    (
+        "upstream",
+        &["backoff", "config", "downstream", "memcached", "metrics", "net", "replication", "worker"],
+    ),
     ("link", &["backoff", "config", "memcached", "net", "replication"]),
     ("inventory", &["backoff", "config", "memcached", "net"]),
     ("memcached", &["config", "net"]),

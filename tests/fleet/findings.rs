@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use memcloud_tests::binary::{Frame, GET, SET, reply};
 use memcloud_tests::process::Folder;
 use memcloud_tests::sidecar::Settings;
 use memcloud_tests::{Fleet, Memcached, Plan, Sidecar, eventually};
@@ -160,9 +161,9 @@ fn a_slow_reader_holds_no_gate() {
     drop(slow);
 }
 
-/// A value that is still being written when memcached falls silent is mirrored once it wakes up.
+/// A value that is still being written when memcached falls silent: once it wakes up the sites agree.
 #[test]
-fn a_write_whose_answer_never_came_is_read_again() {
+fn a_long_write_whose_answer_never_came_makes_no_difference() {
     let fleet = Plan::of(2).sidecars(&["--upstream-timeout", "1s"]).start();
     fleet.wait_in_sync(SOON);
     let mut app = fleet.sites[0].sidecar.client();
@@ -194,4 +195,66 @@ fn a_file_in_the_place_of_a_socket_stays() {
     let mut sidecar = Sidecar::launch(settings, &folder);
     assert_eq!(sidecar.process_mut().wait(SOON).code(), Some(69));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
+}
+
+/// A write without an answer drops its key. What was there before it must not be taken for its outcome: with a version of
+/// now it would win over what a peer has written since.
+#[test]
+fn a_write_without_an_answer_brings_nothing_back() {
+    let fleet = Plan::of(2).sidecars(&["--upstream-timeout", "500ms", "--peer-timeout", "5s"]).start();
+    let [a, b] = [0, 1].map(|site| &fleet.sites[site]);
+    for key in ["added", "changed", "stays"] {
+        assert_eq!(a.sidecar.client().set(key, b"before").unwrap(), "STORED");
+    }
+    fleet.wait_in_sync(SOON);
+    a.memcached.hang();
+    let mut app = a.sidecar.client();
+    app.send("add added 0 0 4\r\nmine\r\nappend changed 0 0 1\r\n+\r\n").unwrap();
+    for _ in 0..2 {
+        let answer = app.line().unwrap();
+        assert!(answer.starts_with("SERVER_ERROR"), "{answer}");
+    }
+    for key in ["added", "changed"] {
+        assert_eq!(b.sidecar.client().get(key).unwrap().unwrap(), b"before");
+        assert_eq!(b.sidecar.client().set(key, b"newer").unwrap(), "STORED");
+    }
+    a.memcached.resume();
+    fleet.wait_in_sync(SOON);
+    for key in ["added", "changed"] {
+        let seen = [a, b].map(|site| site.memcached.client().get(key).unwrap());
+        assert!(seen[0] == seen[1] && seen[0].as_deref().is_none_or(|value| value == b"newer"), "{seen:?}");
+    }
+    assert_eq!(mirrored(&fleet, "stays").unwrap(), b"before");
+    let unknown = a.sidecar.metric("memcloud_proxy_replication_unknown_outcomes_total", &[]);
+    assert!((unknown - 2.0).abs() < 0.5, "{unknown}");
+}
+
+/// The same for a memcached that died with the writes, and for a key that no text line can name.
+#[test]
+fn writes_in_flight_at_a_death_drop_their_keys_everywhere() {
+    let mut fleet = Plan::of(2).start();
+    let raw = [b"raw \r\n\0".as_slice(), &[b'k'; 213]].concat();
+    let store = Frame { extras: &[0; 8], key: &raw, value: b"x", ..Frame::new(SET) }.bytes();
+    let text = b"set plain 0 0 1\r\nx\r\n".to_vec();
+    let [mut binary, mut plain] = [0; 2].map(|site: usize| fleet.sites[site].sidecar.client());
+    binary.send(&store).unwrap();
+    assert_eq!(reply(&mut binary).unwrap().status, 0);
+    plain.send(&text).unwrap();
+    assert_eq!(plain.line().unwrap(), "STORED\r\n");
+    fleet.wait_in_sync(SOON);
+    fleet.sites[0].memcached.hang();
+    binary.send(&store).unwrap();
+    plain.send(&text).unwrap();
+    // By then the proxy has passed both on; memcached does not answer.
+    plain.set_patience(Duration::from_millis(300));
+    assert!(plain.line().is_err());
+    fleet.sites[0].memcached.restart();
+    eventually("both keys are gone at the peer", SOON, || {
+        let mut client = fleet.sites[1].memcached.client();
+        let get = Frame { key: &raw, ..Frame::new(GET) }.bytes();
+        client.send(get).unwrap();
+        let raw_is_gone = reply(&mut client).unwrap().status == 1;
+        let plain = fleet.sites[1].memcached.client().get("plain").unwrap();
+        (raw_is_gone && plain.is_none()).then_some(())
+    });
 }

@@ -73,6 +73,13 @@ impl<W> Replica<W> {
         grew
     }
 
+    /// The keys of writes whose answer never came, by their slots. They are deleted in memcached, and then completed as
+    /// `Removed`.
+    pub fn unknown_outcomes(&mut self, slots: &[Slot]) -> Vec<Arc<[u8]>> {
+        self.counters.unknown += slots.len() as u64;
+        slots.iter().map(|slot| Arc::clone(&self.table[slot.0].key)).collect()
+    }
+
     /// A write took effect, and this is its version.
     pub(super) fn conclude(
         &mut self,

@@ -272,7 +272,7 @@ impl Upstream {
         (state.phase == Phase::Finishing && over).then_some(Stop::Finished)
     }
 
-    /// Nothing more comes: the sessions learn that, and replication learns which outcomes are unknown.
+    /// Nothing more comes: the sessions learn that, and what was written without an answer is dropped.
     fn ended(&self, stop: &Stop, stream: Stream) {
         let mut guard = self.state.borrow_mut();
         let pending = std::mem::take(&mut guard.pending);
@@ -307,7 +307,7 @@ impl Upstream {
             downstream.upstream_drained();
         }
         if let Some(replication) = &self.context.replication {
-            graveyard::settle(writes, replication, stop, stream);
+            graveyard::settle(writes, &self.context, replication, stop, stream);
         }
     }
 }
