@@ -1,6 +1,6 @@
 # The front door. Each target installs what it needs and skips what is there.
 
-.PHONY: help demo check test bench clients chaos faults figures fuzz advisories
+.PHONY: help demo check test sim bench clients chaos faults figures fuzz advisories
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -11,17 +11,23 @@ demo: ## two memcacheds kept equal, to watch; ARGS=--once ends by itself
 check: ## format, lints and docs as errors, dependency policy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy -p memcloud-proxy --features simulation --test sites --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 	.ci/deny
 
 test: ## every test: ours, memcached's own, client libraries, a short fuzz run
 	tests/setup
 	cargo test --workspace --locked --no-fail-fast
+	cargo test -p memcloud-proxy --features simulation --test sites --locked
 	tests/suites/run
 	protocol/fuzz/run 20
 
 clients: ## the client libraries that take longer to install
 	tests/suites/clients
+
+SEEDS = 2000
+sim: ## whole proxies on a virtual network, thousands of runs: SEEDS=5000
+	SIMULATION_SEEDS=$(SEEDS) cargo test -p memcloud-proxy --features simulation --profile sim --test sites --locked -- --nocapture
 
 bench: ## against direct memcached and twemproxy, side by side
 	bench/run $(ARGS)

@@ -1,7 +1,8 @@
 //! How long to wait before the next attempt: doubling, with jitter, bounded.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
+
+use crate::chance::chance;
 
 /// Delays that grow from a least to a greatest one.
 #[derive(Debug, Clone)]
@@ -22,9 +23,8 @@ impl Backoff {
     pub fn next_delay(&mut self) -> Duration {
         let delay = self.next;
         self.next = (delay * 2).min(self.greatest);
-        // The randomness of the standard library's hash seeds is ample for spreading reconnects.
-        let chance = RandomState::new().hash_one(0u8) % 1024;
-        delay / 2 + delay / 2 * u32::try_from(chance).unwrap_or(0) / 1024
+        let share = u32::try_from(chance() % 1024).unwrap_or(0);
+        delay / 2 + delay / 2 * share / 1024
     }
 
     /// The attempt succeeded: the next failure starts over.

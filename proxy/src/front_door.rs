@@ -47,8 +47,9 @@ impl FrontDoor {
     pub(crate) async fn open(self: Arc<Self>, listener: Listener, drain: CancellationToken) {
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                biased;
                 () = drain.cancelled() => return,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok(accepted) => {
@@ -74,8 +75,9 @@ impl FrontDoor {
     ) {
         loop {
             tokio::select! {
-                Some(arrival) = arrivals.recv() => self.seat(arrival).await,
+                biased;
                 () = drain.cancelled() => return,
+                Some(arrival) = arrivals.recv() => self.seat(arrival).await,
             }
         }
     }

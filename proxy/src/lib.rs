@@ -44,7 +44,8 @@
 //! | [`config`], [`cli`] | what the proxy was told |
 //! | [`admin`], [`metrics`], [`logging`] | what it tells |
 //! | [`sidecar`] | the one place that knows every part, and ends them in order |
-//! | [`net`], [`backoff`], [`signals`], [`descriptors`] | what the operating system gives |
+//! | [`net`], [`backoff`], `chance`, [`signals`], [`descriptors`] | what the operating system gives |
+//! | `simulation` | what stands in for it in tests, behind a feature that is never shipped |
 //!
 //! # What holds everywhere
 //!
@@ -56,6 +57,7 @@
 
 pub mod admin;
 pub mod backoff;
+mod chance;
 pub mod cli;
 pub mod config;
 pub mod descriptors;
@@ -71,6 +73,8 @@ pub mod replication;
 mod session;
 pub mod sidecar;
 pub mod signals;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod spill;
 mod upstream;
 mod worker;

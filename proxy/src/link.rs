@@ -19,7 +19,6 @@
 //!
 //! docs/peer-link.md is the wire for whoever wants to write the other side.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +36,7 @@ mod state;
 
 pub use state::{LinkState, LinkStopped, Links, PeerLink, PeerLinkCounters};
 
+use crate::chance::chance;
 use crate::config::Address;
 use crate::memcached::{commands, local};
 use crate::net::{Arrival, Listener};
@@ -97,7 +97,7 @@ pub fn spawn(
     tracker: &TaskTracker,
 ) -> Arc<Links> {
     let links = Arc::new(Links::new(&config.peers));
-    let run = RandomState::new().hash_one(std::process::id());
+    let run = chance();
     let identity = Identity { site: config.site.clone(), run, shard: config.shard.clone() };
     let context = Arc::new(Context {
         directory: Directory::new(config.peers.len()),

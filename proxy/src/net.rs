@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::Address;
+#[cfg(feature = "simulation")]
+use crate::simulation;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -20,6 +22,9 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A unix stream socket.
     Unix(UnixStream),
+    /// One of a simulated machine.
+    #[cfg(feature = "simulation")]
+    Simulated(Box<dyn simulation::Stream>),
 }
 
 /// Connects to `address`.
@@ -27,6 +32,10 @@ pub enum Stream {
 /// # Errors
 /// Whatever the operating system says of the attempt.
 pub async fn connect(address: &Address) -> io::Result<Stream> {
+    #[cfg(feature = "simulation")]
+    if let Some(connecting) = simulation::connect(address) {
+        return connecting.await.map(Stream::Simulated);
+    }
     match address {
         Address::Tcp(host_port) => {
             let stream = TcpStream::connect(host_port.as_str()).await?;
@@ -45,6 +54,9 @@ pub enum Listener {
     Tcp(TcpListener),
     /// A unix socket; its file is removed when the listener is dropped.
     Unix(UnixListener, std::path::PathBuf),
+    /// One of a simulated machine.
+    #[cfg(feature = "simulation")]
+    Simulated(Box<dyn simulation::Listener>),
 }
 
 /// A socket as it was accepted, not yet tied to the event loop of a thread.
@@ -54,6 +66,9 @@ pub enum Accepted {
     Tcp(std::net::TcpStream),
     /// Unix.
     Unix(std::os::unix::net::UnixStream),
+    /// One of a simulated machine.
+    #[cfg(feature = "simulation")]
+    Simulated(Box<dyn simulation::Stream>),
 }
 
 /// A connection on its way to whoever serves it.
@@ -77,6 +92,10 @@ impl Listener {
     /// # Errors
     /// The address is in use, not ours, or not allowed.
     pub async fn bind(address: &Address) -> io::Result<Self> {
+        #[cfg(feature = "simulation")]
+        if let Some(machine) = simulation::machine() {
+            return machine.bind(address).map(Self::Simulated);
+        }
         match address {
             Address::Tcp(host_port) => {
                 let resolved = tokio::net::lookup_host(host_port.as_str()).await?.next();
@@ -104,6 +123,10 @@ impl Listener {
         match self {
             Self::Tcp(listener) => Ok(Accepted::Tcp(listener.accept().await?.0.into_std()?)),
             Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0.into_std()?)),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(listener) => {
+                Ok(Accepted::Simulated(std::future::poll_fn(|cx| listener.poll_accept(cx)).await))
+            }
         }
     }
 }
@@ -123,6 +146,14 @@ impl Accepted {
         let said = match &mut self {
             Self::Tcp(stream) => stream.write(why),
             Self::Unix(stream) => stream.write(why),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => {
+                let mut cx = Context::from_waker(std::task::Waker::noop());
+                match Pin::new(stream).poll_write(&mut cx, why) {
+                    Poll::Ready(written) => written,
+                    Poll::Pending => Ok(0),
+                }
+            }
         };
         if let Err(error) = said {
             tracing::debug!(%error, "a refused app did not listen");
@@ -141,6 +172,8 @@ impl Accepted {
                 Ok(Stream::Tcp(TcpStream::from_std(stream)?))
             }
             Self::Unix(stream) => Ok(Stream::Unix(UnixStream::from_std(stream)?)),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => Ok(Stream::Simulated(stream)),
         }
     }
 }
@@ -150,6 +183,8 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -159,6 +194,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -170,6 +207,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -183,6 +222,8 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Ok(Accepted::Tcp(stream.into_std()?)),
             Self::Unix(stream) => Ok(Accepted::Unix(stream.into_std()?)),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => Ok(Accepted::Simulated(stream)),
         }
     }
 }

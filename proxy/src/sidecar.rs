@@ -20,6 +20,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -48,7 +49,6 @@ pub struct BindError {
 struct Doors {
     apps: Vec<Listener>,
     peers: Option<Listener>,
-    admin: TcpListener,
 }
 
 /// Runs until `stop` is cancelled, then drains.
@@ -57,6 +57,35 @@ struct Doors {
 /// [`BindError`] if an address cannot be bound; else a thread cannot be started.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let doors = Doors::open(&config).await?;
+    let admin = TcpListener::bind(config.admin.to_string()).await;
+    let admin = admin.map_err(|source| failed(&config.admin, "--admin", source))?;
+    serve(config, doors, stop, |source, stop| tokio::spawn(admin::serve(admin, source, stop))).await
+}
+
+/// The same in a simulation: nothing listens on `--admin`, and what would be shown there is given to `serving`.
+///
+/// # Errors
+/// As [`run`].
+#[cfg(feature = "simulation")]
+pub async fn simulate(
+    config: Config,
+    stop: CancellationToken,
+    serving: impl FnOnce(Arc<dyn admin::AdminSource>),
+) -> anyhow::Result<()> {
+    let doors = Doors::open(&config).await?;
+    serve(config, doors, stop, |source, _| {
+        serving(source);
+        tokio::spawn(async { Ok(()) })
+    })
+    .await
+}
+
+async fn serve(
+    config: Config,
+    doors: Doors,
+    stop: CancellationToken,
+    show: impl FnOnce(Arc<Source>, CancellationToken) -> JoinHandle<std::io::Result<()>>,
+) -> anyhow::Result<()> {
     let shared = (!config.peers.is_empty() || doors.peers.is_some())
         .then(|| Shared::new(&config.site, config.peers.len(), bounds(&config)));
     let spill = lists::open(&config, shared.as_ref())?;
@@ -87,7 +116,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let workers_stop = CancellationToken::new();
     let workers = start_workers(&config, shared.clone(), upstream, &wanted, &source, &workers_stop).await?;
     let admin_stop = CancellationToken::new();
-    let admin = tokio::spawn(admin::serve(doors.admin, source.clone(), admin_stop.clone()));
+    let admin = show(Arc::clone(&source), admin_stop.clone());
     let front_door = open_front_door(&config, doors.apps, tunnelled, &workers, &source, &stop);
     tracing::info!(listen = %list(&config.listen), upstream = %config.upstream, admin = %config.admin, "serving");
 
@@ -96,8 +125,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let deadline = Instant::now() + config.drain_timeout;
     front_door.wait().await;
     workers_stop.cancel();
-    let joined = tokio::task::spawn_blocking(move || workers.into_iter().for_each(Worker::join));
-    let cut_off = timeout(config.drain_timeout * 3 / 4, joined).await.is_err();
+    let ended = async {
+        for worker in workers {
+            worker.ended().await;
+        }
+    };
+    let cut_off = timeout(config.drain_timeout * 3 / 4, ended).await.is_err();
     if cut_off {
         tracing::warn!("some apps were cut off: they were not done within --drain-timeout");
     }
@@ -128,9 +161,7 @@ impl Doors {
             }
             None => None,
         };
-        let admin = TcpListener::bind(config.admin.to_string()).await;
-        let admin = admin.map_err(|source| failed(&config.admin, "--admin", source))?;
-        Ok(Self { apps, peers, admin })
+        Ok(Self { apps, peers })
     }
 }
 

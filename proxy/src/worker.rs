@@ -38,7 +38,8 @@ use crate::upstream::{Upstream, UpstreamState, keep_connected};
 pub(crate) struct Worker {
     inbox: Inbox,
     counters: Arc<WorkerCounters>,
-    thread: thread::JoinHandle<()>,
+    /// Closed when its thread has ended.
+    ended: oneshot::Receiver<()>,
 }
 
 /// The way into a worker.
@@ -83,17 +84,9 @@ impl Worker {
         let inbox = Inbox { arrivals: sender, seats: Arc::default() };
         let counters = Arc::new(WorkerCounters::default());
         let known = Arc::clone(&counters);
-        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            let runtime = match tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build_local(Default::default())
-            {
-                Ok(runtime) => runtime,
-                Err(error) => return tracing::error!(%error, "a worker cannot start"),
-            };
-            runtime.block_on(run(number, parts, counters, arrivals, ready));
-        })?;
-        Ok(Self { inbox, counters: known, thread })
+        let (alive, ended) = oneshot::channel();
+        spawn(number, alive, move || run(number, parts, counters, arrivals, ready))?;
+        Ok(Self { inbox, counters: known, ended })
     }
 
     /// The way into it.
@@ -106,13 +99,39 @@ impl Worker {
         &self.counters
     }
 
-    /// Waits for the end of its thread, which `drain` brings about.
-    pub(crate) fn join(self) {
+    /// Resolves when its thread has ended, which `drain` brings about.
+    pub(crate) async fn ended(self) {
         drop(self.inbox);
-        if self.thread.join().is_err() {
-            tracing::error!("a worker has panicked");
-        }
+        let _ = self.ended.await;
     }
+}
+
+/// Runs `work` to its end on a thread and an event loop of its own, then lets go of `alive`.
+fn spawn<W: Future<Output = ()> + 'static>(
+    number: usize,
+    alive: oneshot::Sender<()>,
+    work: impl FnOnce() -> W + Send + 'static,
+) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if crate::simulation::machine().is_some() {
+        spawn_local(async move {
+            work().await;
+            drop(alive);
+        });
+        return Ok(());
+    }
+    thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let _alive = alive;
+        let runtime = match tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(Default::default())
+        {
+            Ok(runtime) => runtime,
+            Err(error) => return tracing::error!(%error, "a worker cannot start"),
+        };
+        runtime.block_on(work());
+    })?;
+    Ok(())
 }
 
 async fn run(
@@ -134,8 +153,9 @@ async fn run(
     let mut turn = 0;
     loop {
         let arrival = tokio::select! {
-            arrival = arrivals.recv() => arrival,
+            biased;
             () = drain.cancelled() => None,
+            arrival = arrivals.recv() => arrival,
         };
         let Some((arrival, seat)) = arrival else { break };
         let Arrival { accepted, read, welcome, tunnelled, .. } = arrival;

@@ -28,26 +28,38 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("front_door", &["metrics", "net", "worker"]),
     (
         "worker",
-        &["config", "downstream", "front_door", "metrics", "net", "replication", "session", "upstream"],
+        &[
+            "config",
+            "downstream",
+            "front_door",
+            "metrics",
+            "net",
+            "replication",
+            "session",
+            "simulation",
+            "upstream",
+        ],
     ),
     ("session", &["downstream", "front_door", "metrics", "net", "replication", "upstream", "worker"]),
     (
         "upstream",
         &["backoff", "config", "downstream", "memcached", "metrics", "net", "replication", "worker"],
     ),
-    ("link", &["backoff", "config", "memcached", "net", "replication"]),
+    ("link", &["backoff", "chance", "config", "memcached", "net", "replication"]),
     ("inventory", &["backoff", "config", "memcached", "net"]),
     ("memcached", &["config", "net"]),
     ("downstream", &["net", "worker"]),
     ("spill", &["replication"]),
-    ("replication", &[]),
+    ("replication", &["simulation"]),
     ("metrics", &[]),
-    ("net", &["config"]),
+    ("net", &["config", "simulation"]),
     ("logging", &["config"]),
     ("descriptors", &["config"]),
     ("cli", &["config"]),
     ("config", &[]),
-    ("backoff", &[]),
+    ("backoff", &["chance"]),
+    ("chance", &["simulation"]),
+    ("simulation", &["config"]),
     ("signals", &[]),
 ];
 
@@ -97,6 +109,24 @@ fn the_core_is_pure() {
             "{} is not pure",
             file.display()
         );
+    }
+}
+
+/// `select!` looks at its branches in an order of chance unless it is told not to: then a run of the simulation could not
+/// be had again.
+#[test]
+fn nothing_is_chosen_by_chance() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let real_only = ["main.rs", "signals.rs", "admin.rs"];
+    for file in files(&source).into_iter().filter(|file| !real_only.iter().any(|name| file.ends_with(name))) {
+        let text = fs::read_to_string(&file).unwrap();
+        for choice in text.split("select! {").skip(1) {
+            assert!(
+                choice.trim_start().starts_with("biased;"),
+                "{}: a select! without `biased`",
+                file.display()
+            );
+        }
     }
 }
 

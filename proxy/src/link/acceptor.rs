@@ -44,8 +44,9 @@ pub(super) async fn listen(context: Arc<Context>, listener: Listener) {
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted.and_then(Accepted::adopt),
+            biased;
             () = context.over.cancelled() => return,
+            accepted = listener.accept() => accepted.and_then(Accepted::adopt),
         };
         match accepted {
             Ok(stream) => {
@@ -272,9 +273,10 @@ impl Inbound<'_> {
         seat: &Seat,
     ) -> Result<Slot, LinkStopped> {
         tokio::select! {
-            slot = patiently(wait, &mut self.writer, acked) => Ok(slot),
+            biased;
             () = seat.leave.cancelled() => Err(LinkStopped::Replaced),
             () = self.context.over.cancelled() => Err(LinkStopped::Draining),
+            slot = patiently(wait, &mut self.writer, acked) => Ok(slot),
         }
     }
 
@@ -287,9 +289,10 @@ impl Inbound<'_> {
             self.input = BytesMut::new();
         }
         let read = tokio::select! {
-            read = timeout(context.config.peer_timeout, self.read(missing)) => read,
+            biased;
             () = seat.leave.cancelled() => return Err(LinkStopped::Replaced),
             () = context.over.cancelled() => return Err(LinkStopped::Draining),
+            read = timeout(context.config.peer_timeout, self.read(missing)) => read,
         };
         read.map_err(|_| LinkStopped::Silent)??;
         let received = (self.input.len() - before) as u64;
@@ -358,6 +361,7 @@ async fn patiently<T>(work: impl Future<Output = T>, writer: &mut WriteHalf<Box<
     loop {
         let next = Instant::now() + REPEAT_ACK;
         tokio::select! {
+            biased;
             done = &mut work => return done,
             () = sleep_until(next), if writable => {
                 // A cut ack would spoil the stream; whoever has no room for one line has not read for long.

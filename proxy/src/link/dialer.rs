@@ -36,6 +36,7 @@ use crate::replication::{PeerId, wall_clock_ms};
 /// Dials one peer until the proxy stops and nothing is owed any more, or `--drain-timeout` is over.
 pub(super) async fn dial(context: Arc<Context>, peer: PeerId) {
     tokio::select! {
+        biased;
         never = redial(&context, peer) => never,
         () = last_moment(&context, peer) => {}
     }
@@ -115,6 +116,7 @@ async fn one_link(context: &Context, peer: PeerId) -> LinkStopped {
     let (read_half, write_half) = tokio::io::split(stream);
     let acked = Notify::new();
     let stopped = tokio::select! {
+        biased;
         stopped = acks(context, peer, read_half, input, &acked) => stopped,
         stopped = Sender::new(context, peer, write_half, &acked).run() => stopped,
     };

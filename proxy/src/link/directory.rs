@@ -148,6 +148,7 @@ impl Directory {
             (entry.leave.clone(), Arc::clone(&entry.seat))
         };
         tokio::select! {
+            biased;
             held = seat.lock_owned() => Ok(Seat { leave, _held: held }),
             () = leave.cancelled() => Err(Refusal::Busy),
             () = tokio::time::sleep(patience) => Err(Refusal::Busy),

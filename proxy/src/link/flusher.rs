@@ -17,12 +17,14 @@ use crate::replication::{Begin, Outcome, wall_clock_ms};
 pub(super) async fn run(context: Arc<Context>) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(TICK) => {}
+            biased;
             () = context.drain.cancelled() => return,
+            () = tokio::time::sleep(TICK) => {}
         }
         let due = context.shared.lock().due_flush(wall_clock_ms());
         if due {
             tokio::select! {
+                biased;
                 () = flush(&context) => {}
                 () = context.over.cancelled() => return,
             }

@@ -333,6 +333,10 @@ pub fn next_lane() -> LaneId {
 /// Milliseconds since 1970. The one place where wall time enters.
 #[allow(clippy::disallowed_methods, reason = "this is where the clock is fed")]
 pub fn wall_clock_ms() -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some(now_ms) = crate::simulation::wall_clock_ms() {
+        return now_ms;
+    }
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -105,6 +105,7 @@ impl Monitor {
     async fn watch(&self, mut link: BufReader<Stream>) -> io::Result<()> {
         self.state.send_if_modified(|state| state.down.take().is_some());
         tokio::select! {
+            biased;
             () = self.wanted.notified() => {}
             ended = line(&mut link) => return ended.and_then(|_| Err(io::Error::other("it spoke unasked"))),
         }

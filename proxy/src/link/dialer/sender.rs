@@ -78,6 +78,7 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
             }
         }
         tokio::select! {
+            biased;
             () = self.context.shared.owed(self.peer) => {}
             () = self.acked.notified() => {}
             () = sleep_until(self.next_mark) => {}
