@@ -230,35 +230,39 @@ impl Client {
                 _ => None,
             },
         };
-        history.events.extend(deed.map(|deed| Told { site: self.site, key, begin, end, deed }));
+        if Kind::of(key) == Kind::Register {
+            history.events.extend(deed.map(|deed| Told { site: self.site, key, begin, end, deed }));
+        }
     }
 
     fn choose(&mut self, key: usize, history: &mut History) -> Request {
-        let number = is_number(key);
-        let dice = self.rng.below(1000);
         if !self.writes {
             return Request::Get;
         }
-        match dice {
-            0..300 => Request::Get,
-            300..340 => Request::Gets,
-            340..540 => Request::Set(self.store(key, history)),
-            540..590 => Request::Add(self.store(key, history)),
-            590..620 => Request::Replace(self.store(key, history)),
-            620..660 => match self.cas {
+        let dice = self.rng.below(1000);
+        if self.habits.flushes && dice == 999 {
+            return Request::Flush;
+        }
+        match (Kind::of(key), dice) {
+            (_, 0..300) => Request::Get,
+            (_, 300..340) => Request::Gets,
+            (_, 340..540) => Request::Set(self.store(key, history)),
+            (_, 540..590) => Request::Add(self.store(key, history)),
+            (_, 590..620) => Request::Replace(self.store(key, history)),
+            (_, 620..660) => match self.cas {
                 Some((of, cas)) if of == key => Request::Cas(self.store(key, history), cas),
                 _ => Request::Gets,
             },
-            660..780 if number && dice < 740 => Request::Increment(self.rng.below(9)),
-            660..780 if number => Request::Decrement(self.rng.below(9)),
-            660..720 => Request::Append(format!("a{};", history.mark()).into_bytes()),
-            720..780 => Request::Prepend(format!("p{};", history.mark()).into_bytes()),
-            780..900 => Request::Delete,
-            900..940 if self.habits.expiry => Request::Touch(self.exptime()),
-            940..965 if self.habits.expiry => Request::Gat(self.exptime()),
-            965..980 => Request::MarkStale,
-            980..990 => Request::Vivify,
-            999 if self.habits.flushes => Request::Flush,
+            (_, 660..740) => Request::Delete,
+            (Kind::Register, _) => Request::Get,
+            (Kind::Counter, 740..840) => Request::Increment(self.rng.below(9)),
+            (Kind::Counter, 840..900) => Request::Decrement(self.rng.below(9)),
+            (Kind::Text, 740..820) => Request::Append(format!("a{};", history.mark()).into_bytes()),
+            (Kind::Text, 820..900) => Request::Prepend(format!("p{};", history.mark()).into_bytes()),
+            (_, 900..940) if self.habits.expiry => Request::Touch(self.exptime()),
+            (_, 940..965) if self.habits.expiry => Request::Gat(self.exptime()),
+            (_, 965..980) => Request::MarkStale,
+            (_, 980..990) => Request::Vivify,
             _ => Request::Get,
         }
     }
@@ -273,7 +277,7 @@ impl Client {
 
     fn store(&mut self, key: usize, history: &mut History) -> Store {
         let mark = history.mark();
-        let value = if is_number(key) {
+        let value = if Kind::of(key) == Kind::Counter {
             (mark * MILLION + MILLION / 2).to_string().into_bytes()
         } else {
             let mut value = format!("w{mark};").into_bytes();
@@ -286,9 +290,20 @@ impl Client {
     }
 }
 
-/// Every third key is a counter.
-fn is_number(key: usize) -> bool {
-    key % 3 == 2
+/// What a key is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Written and deleted only: what a read shows tells which write it saw.
+    Register,
+    /// Grows, is touched, goes stale: each of that makes a new state with an old name.
+    Text,
+    Counter,
+}
+
+impl Kind {
+    fn of(key: usize) -> Self {
+        [Self::Register, Self::Text, Self::Counter][key % 3]
+    }
 }
 
 pub(crate) fn name(key: usize) -> Vec<u8> {

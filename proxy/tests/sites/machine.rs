@@ -16,7 +16,7 @@ use memcloud_proxy::sidecar;
 use memcloud_proxy::simulation::{self, Connecting, Listener, Machine, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::LocalRuntime;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, advance, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::network::{End, Network, Place};
@@ -84,6 +84,14 @@ impl Process {
         let before = simulation::enter(Some(Rc::clone(&self.machine)));
         let until = self.began.0 + Duration::from_millis(now - self.began.1);
         self.runtime.block_on(async { sleep_until(until).await });
+        simulation::enter(before);
+    }
+
+    /// As [`Self::run_until`], but all time since it ran last has passed at once.
+    pub(crate) fn jump_to(&self, now: u64) {
+        let before = simulation::enter(Some(Rc::clone(&self.machine)));
+        let until = self.began.0 + Duration::from_millis(now - self.began.1);
+        self.runtime.block_on(async { advance(until - Instant::now()).await });
         simulation::enter(before);
     }
 

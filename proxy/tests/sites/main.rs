@@ -14,36 +14,98 @@ mod network;
 mod panics;
 #[path = "../simulation/rng.rs"]
 mod rng;
+mod run;
 mod world;
 
-use client::Habits;
-use world::{Plan, World};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-fn plan() -> Plan {
-    let trace = std::env::var_os("SIMULATION_SEED").is_some();
-    let habits = Habits { keys: 8, pause_ms: 20, flushes: true, expiry: true };
-    Plan { sites: 2, clients: 6, habits, delay_ms: (2, 3), skew_ms: 50, backlog_bytes: None, trace }
-}
-
-fn calm(seed: u64) -> (u64, u64) {
-    panics::watch();
-    let mut world = World::new(seed, plan());
-    world.run(2_000);
-    assert!(world.settle(10_000), "not in sync: {:?}", world.status(0));
-    let differences = world.differences();
-    assert!(differences.is_empty(), "{differences:#?}");
-    let answered = world.history.answered;
-    assert!(
-        answered > 200 && world.history.failed == 0,
-        "{answered} answers, {} failures",
-        world.history.failed
-    );
-    world.network.trace()
-}
+use client::{Habits, History};
+use run::{LINK_FAULTS, Run, STALLS};
+use world::Plan;
 
 #[test]
 fn a_seed_is_a_run() {
-    let (first, again) = (calm(1), calm(1));
-    assert_eq!(first, again);
-    assert_ne!(first.0, calm(2).0);
+    let trace = |seed| {
+        let mut run = Run::new(seed, plan(seed), LINK_FAULTS);
+        run.trouble(3_000);
+        run.check();
+        run.world.network.trace()
+    };
+    for seed in 0..3 {
+        assert_eq!(trace(seed), trace(seed));
+    }
+    assert_ne!(trace(1), trace(2));
+}
+
+#[test]
+fn sites_without_faults_are_equal() {
+    each_seed(10, |seed| {
+        let mut run = Run::new(seed, plan(seed), &[]);
+        run.trouble(2_000);
+        let History { answered, failed, .. } = run.world.history;
+        assert!(answered > 200 && failed == 0, "{answered} answers, {failed} failures");
+        run.check();
+        run.check_nothing_was_lost();
+        run.check_no_eviction_echo();
+    });
+}
+
+#[test]
+fn links_fail() {
+    each_seed(40, |seed| {
+        let mut run = Run::new(seed, plan(seed), LINK_FAULTS);
+        run.trouble(8_000);
+        run.check();
+        run.check_nothing_was_lost();
+        run.check_no_eviction_echo();
+    });
+}
+
+#[test]
+fn processes_stand_still() {
+    each_seed(30, |seed| {
+        let mut run = Run::new(seed, plan(seed), STALLS);
+        run.trouble(8_000);
+        run.check();
+        run.check_nothing_was_lost();
+    });
+}
+
+fn plan(seed: u64) -> Plan {
+    let trace = std::env::var_os("SIMULATION_SEED").is_some();
+    let bits = seed / 3;
+    let habits = Habits {
+        keys: [3, 8, 20][seed as usize % 3],
+        pause_ms: if bits & 4 != 0 { 5 } else { 50 },
+        flushes: bits & 1 != 0,
+        expiry: bits & 2 != 0,
+    };
+    let sites = [2, 2, 3, 4][(bits >> 3) as usize % 4];
+    Plan {
+        sites,
+        clients: 2 * sites + 2,
+        habits,
+        delay_ms: [(1, 0), (2, 3), (30, 10)][(bits >> 5) as usize % 3],
+        skew_ms: [0, 50, 5_000][(bits >> 4) as usize % 3],
+        backlog_bytes: None,
+        trace,
+    }
+}
+
+/// Runs seeds until one fails; its number is printed.
+fn each_seed(count: u64, run: impl Fn(u64)) {
+    let from_env = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let seeds = match from_env("SIMULATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => {
+            let first = from_env("SIMULATION_FIRST").unwrap_or(0);
+            first..first + from_env("SIMULATION_SEEDS").unwrap_or(count)
+        }
+    };
+    for seed in seeds {
+        if let Err(failure) = catch_unwind(AssertUnwindSafe(|| run(seed))) {
+            eprintln!("failing seed: SIMULATION_SEED={seed}");
+            resume_unwind(failure);
+        }
+    }
 }

@@ -142,6 +142,21 @@ impl Network {
         self.lock().cut[from][to] = cut;
     }
 
+    /// Every connection between two places is broken.
+    pub(crate) fn reset(&self, one: Place, other: Place) {
+        let mut state = self.lock();
+        let between = state
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.places == [one, other] || connection.places == [other, one]);
+        let ids: Vec<ConnectionId> = between.map(|(id, _)| *id).collect();
+        for connection in ids {
+            for side in 0..2 {
+                state.send(End { connection, side }, Packet::Reset);
+            }
+        }
+    }
+
     /// A number that is the same for two runs if the same bytes came at the same time in the same order.
     pub(crate) fn trace(&self) -> (u64, u64) {
         let state = self.lock();

@@ -5,6 +5,7 @@
 //! run one after the other.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use memcloud_proxy::admin::Status;
@@ -13,7 +14,7 @@ use memcloud_tests::history::{Circumstances, Loss};
 
 use crate::client::{Client, Dialect, Habits, History, name};
 use crate::machine::{Clock, Process};
-use crate::memcached::Memcached;
+use crate::memcached::{Item, Memcached};
 use crate::network::{ActorId, Event, Network};
 use crate::rng::Rng;
 
@@ -33,6 +34,10 @@ pub(crate) struct Plan {
 
 pub(crate) struct Site {
     pub(crate) proxy: Option<Process>,
+    /// The proxy stands still.
+    frozen: bool,
+    /// It was asked to stop: a new one is started when it has ended.
+    stopping: bool,
     pub(crate) memcached: Option<Memcached>,
     /// Events that came while memcached was stopped.
     stopped: Option<Vec<Event>>,
@@ -42,7 +47,6 @@ pub(crate) struct Site {
     pub(crate) runs: u32,
     pub(crate) proxy_lost: bool,
     pub(crate) memcached_lost: bool,
-    pub(crate) died: u64,
 }
 
 pub(crate) struct World {
@@ -71,6 +75,8 @@ impl World {
         let sites = (0..plan.sites)
             .map(|_| Site {
                 proxy: None,
+                frozen: false,
+                stopping: false,
                 memcached: None,
                 stopped: None,
                 clock: Clock {
@@ -83,7 +89,6 @@ impl World {
                 runs: 0,
                 proxy_lost: false,
                 memcached_lost: false,
-                died: 0,
             })
             .collect();
         let circumstances = Circumstances { sites: plan.sites, ..Circumstances::default() };
@@ -135,9 +140,12 @@ impl World {
         for client in &mut self.clients {
             client.tick(now, &self.network, &mut self.history);
         }
-        for site in &self.sites {
-            if let Some(proxy) = &site.proxy {
+        for site in &mut self.sites {
+            if let Some(proxy) = site.proxy.as_ref().filter(|_| !site.frozen) {
                 proxy.run_until(now);
+            }
+            if let Some(proxy) = site.proxy.take_if(|proxy| proxy.has_ended()) {
+                proxy.kill();
             }
         }
         crate::panics::check();
@@ -177,6 +185,16 @@ impl World {
             Event::Came(_, end) => {
                 let came = self.network.take(end);
                 let answer = memcached.read(end, &came.bytes);
+                if self.plan.trace {
+                    let shown =
+                        |bytes: &[u8]| String::from_utf8_lossy(bytes).chars().take(300).collect::<String>();
+                    eprintln!(
+                        "{now:>7} memcached {site} {}: {:?} -> {:?}",
+                        end.connection,
+                        shown(&came.bytes),
+                        shown(&answer.bytes)
+                    );
+                }
                 if !answer.bytes.is_empty() {
                     self.network.send(end, &answer.bytes);
                 }
@@ -192,6 +210,9 @@ impl World {
     // ---- what starts and stops
 
     pub(crate) fn start_memcached(&mut self, site: usize) {
+        if self.sites[site].memcached.is_some() {
+            return;
+        }
         let now = self.now.get();
         let pid = self.rng.below(30_000) as u32 + 2;
         let place = &mut self.sites[site];
@@ -227,7 +248,15 @@ impl World {
         }
     }
 
+    /// A new one; whatever is left of the old one is killed.
     pub(crate) fn start_proxy(&mut self, site: usize) {
+        if self.sites[site].proxy.is_some() {
+            if !self.sites[site].stopping {
+                return;
+            }
+            self.kill_proxy(site);
+        }
+        self.sites[site].stopping = false;
         let config = self.config(site);
         let rng = Rng::new(self.rng.next());
         let place = &mut self.sites[site];
@@ -236,8 +265,36 @@ impl World {
         self.note(|| format!("proxy {site} starts"));
     }
 
+    /// SIGTERM.
+    pub(crate) fn ask_proxy_to_stop(&mut self, site: usize) {
+        if let Some(proxy) = &self.sites[site].proxy {
+            proxy.ask_to_stop();
+            self.sites[site].stopping = true;
+        }
+    }
+
+    /// SIGSTOP.
+    pub(crate) fn stop_proxy(&mut self, site: usize) {
+        self.sites[site].frozen = true;
+    }
+
+    /// SIGCONT: its clock jumps to where the world's is.
+    pub(crate) fn resume_proxy(&mut self, site: usize) {
+        let frozen = std::mem::take(&mut self.sites[site].frozen);
+        if let Some(proxy) = self.sites[site].proxy.as_ref().filter(|_| frozen) {
+            proxy.jump_to(self.now.get());
+        }
+    }
+
+    /// Somebody sets the clock of a machine.
+    pub(crate) fn jump_clock(&mut self, site: usize, by_ms: i64) {
+        let offset = &self.sites[site].clock.offset_ms;
+        offset.set(offset.get() + by_ms);
+    }
+
     /// SIGKILL.
     pub(crate) fn kill_proxy(&mut self, site: usize) {
+        self.sites[site].frozen = false;
         let Some(proxy) = self.sites[site].proxy.take() else { return };
         proxy.kill();
         self.sites[site].proxy_lost = true;
@@ -290,21 +347,47 @@ impl World {
             self.run(SYNC_EVERY_MS);
             if self.is_in_sync() && !self.clients.iter().any(Client::is_waiting_for_write) {
                 self.synced = self.history.tick();
+                for site in &mut self.sites {
+                    (site.proxy_lost, site.memcached_lost) = (false, false);
+                }
                 return true;
             }
         }
         false
     }
 
-    /// What differs between the memcacheds, as sentences.
-    pub(crate) fn differences(&mut self) -> Vec<String> {
+    pub(crate) fn statuses(&self) -> String {
+        let all = (0..self.plan.sites).filter_map(|site| self.status(site));
+        all.map(|status| serde_json::to_string_pretty(&status).unwrap()).collect()
+    }
+
+    /// All apps read all keys for a while.
+    pub(crate) fn read_everything(&mut self) {
+        self.run(1_000);
+    }
+
+    /// The keys at each site, and the seconds they have left.
+    pub(crate) fn held(&mut self) -> Vec<BTreeMap<Vec<u8>, Option<u64>>> {
+        let living = self.living();
+        living
+            .into_iter()
+            .map(|items| items.into_iter().map(|(key, (_, left))| (key, left)).collect())
+            .collect()
+    }
+
+    fn living(&mut self) -> Vec<BTreeMap<Vec<u8>, (Item, Option<u64>)>> {
         let now = self.now.get();
-        let mut held = Vec::new();
-        for place in &mut self.sites {
-            let Some(memcached) = &mut place.memcached else { return vec!["a memcached is down".to_owned()] };
+        let living = |place: &mut Site| {
+            let Some(memcached) = &mut place.memcached else { return BTreeMap::new() };
             memcached.set_time(place.started.1 + now - place.started.0);
-            held.push(memcached.living());
-        }
+            memcached.living()
+        };
+        self.sites.iter_mut().map(living).collect()
+    }
+
+    /// What differs between the memcacheds, as sentences; times left by more than a second and `tolerance_s`.
+    pub(crate) fn differences(&mut self, tolerance_s: u64) -> Vec<String> {
+        let held = self.living();
         let mut differences = Vec::new();
         for key in (0..self.plan.habits.keys).map(name) {
             let (first, others) = held.split_first().unwrap();
@@ -313,17 +396,17 @@ impl World {
                     (None, None) => true,
                     (Some((a, a_left)), Some((b, b_left))) => {
                         let close = match (a_left, b_left) {
-                            (Some(a), Some(b)) => a.abs_diff(*b) <= 1,
+                            (Some(a), Some(b)) => a.abs_diff(*b) <= 1 + tolerance_s,
                             (a, b) => a == b,
                         };
                         (a.flags, &a.value) == (b.flags, &b.value) && close
                     }
                     // About to expire on one side.
-                    (Some((_, Some(left))), None) | (None, Some((_, Some(left)))) => *left <= 1,
+                    (Some((_, Some(left))), None) | (None, Some((_, Some(left)))) => *left <= 1 + tolerance_s,
                     _ => false,
                 };
                 if !same {
-                    let show = |item: Option<&(crate::memcached::Item, Option<u64>)>| {
+                    let show = |item: Option<&(Item, Option<u64>)>| {
                         item.map(|(item, left)| {
                             let value: String =
                                 String::from_utf8_lossy(&item.value).chars().take(60).collect();
