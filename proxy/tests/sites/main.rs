@@ -20,7 +20,7 @@ mod world;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use client::{Habits, History};
-use run::{LINK_FAULTS, Run, STALLS};
+use run::{KILLS, LINK_FAULTS, Run, STALLS};
 use world::Plan;
 
 #[test]
@@ -52,7 +52,7 @@ fn sites_without_faults_are_equal() {
 
 #[test]
 fn links_fail() {
-    each_seed(40, |seed| {
+    each_seed(20, |seed| {
         let mut run = Run::new(seed, plan(seed), LINK_FAULTS);
         run.trouble(8_000);
         run.check();
@@ -63,11 +63,21 @@ fn links_fail() {
 
 #[test]
 fn processes_stand_still() {
-    each_seed(30, |seed| {
+    each_seed(20, |seed| {
         let mut run = Run::new(seed, plan(seed), STALLS);
         run.trouble(8_000);
         run.check();
         run.check_nothing_was_lost();
+    });
+}
+
+#[test]
+fn processes_are_killed() {
+    // Without a resync no seed survives this.
+    each_seed(0, |seed| {
+        let mut run = Run::new(seed, plan(seed), KILLS);
+        run.trouble(8_000);
+        run.check();
     });
 }
 

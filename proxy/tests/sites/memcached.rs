@@ -113,10 +113,13 @@ impl Memcached {
 
     pub(crate) fn read(&mut self, end: End, bytes: &[u8]) -> Answer {
         let mut answer = Answer::default();
+        if bytes.is_empty() {
+            return answer;
+        }
         let Some(mut connection) = self.connections.remove(&end) else { return answer };
         connection.input.extend_from_slice(bytes);
-        let Some(first) = connection.input.first() else { return answer };
-        let is_binary = *connection.is_binary.get_or_insert(*first == 0x80);
+        let first = connection.input[0];
+        let is_binary = *connection.is_binary.get_or_insert(first == 0x80);
         let mut used = 0;
         while !answer.close && used < connection.input.len() {
             let rest = &connection.input[used..];

@@ -45,6 +45,9 @@ pub(crate) enum Fault {
 pub(crate) const LINK_FAULTS: &[Fault] = &[Fault::CutOneWay, Fault::CutBoth, Fault::Reset];
 pub(crate) const STALLS: &[Fault] = &[Fault::StopMemcached, Fault::StopProxy];
 
+pub(crate) const KILLS: &[Fault] =
+    &[Fault::KillProxy, Fault::KillMemcached, Fault::RestartProxy, Fault::CutBoth, Fault::JumpClock];
+
 /// What comes of a fault when its time is over.
 #[derive(Debug)]
 enum End {
@@ -104,6 +107,7 @@ impl Run {
             2 => rng.below(2_000),
             _ => rng.below(9_000),
         };
+        let lasts = if fault == Fault::StopMemcached { lasts.min(STOPPED_MAX_MS) } else { lasts };
         let over = (now + 1 + lasts).min(until);
         self.world.note(|| format!("{fault:?} at {site} (and {other}) for {lasts} ms"));
         let world = &mut self.world;
@@ -238,5 +242,7 @@ impl Run {
     }
 }
 
+/// Less than `--upstream-timeout`.
+const STOPPED_MAX_MS: u64 = 4_000;
 /// After this all sites must be in sync.
 const SETTLE_MS: u64 = 60_000;

@@ -375,7 +375,7 @@ impl World {
             .collect()
     }
 
-    fn living(&mut self) -> Vec<BTreeMap<Vec<u8>, (Item, Option<u64>)>> {
+    fn living(&mut self) -> Vec<BTreeMap<Vec<u8>, Held>> {
         let now = self.now.get();
         let living = |place: &mut Site| {
             let Some(memcached) = &mut place.memcached else { return BTreeMap::new() };
@@ -406,7 +406,7 @@ impl World {
                     _ => false,
                 };
                 if !same {
-                    let show = |item: Option<&(Item, Option<u64>)>| {
+                    let show = |item: Option<&Held>| {
                         item.map(|(item, left)| {
                             let value: String =
                                 String::from_utf8_lossy(&item.value).chars().take(60).collect();
@@ -426,6 +426,9 @@ impl World {
         differences
     }
 }
+
+/// An item, and the seconds it has left.
+type Held = (Item, Option<u64>);
 
 /// How often it is asked whether all is in sync.
 const SYNC_EVERY_MS: u64 = 50;
