@@ -143,6 +143,7 @@ impl Acks {
             let alarm = self.next_deadline().unwrap_or_else(|| Instant::now() + IDLE);
             self.alarm.set(alarm);
             tokio::select! {
+                biased;
                 () = self.shared_changed() => {}
                 () = sleep_until(alarm) => {}
                 () = self.set_alarm.notified() => {}

@@ -73,6 +73,7 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
             // Where answers wait for this peer, a batch goes out as soon as the one before is acknowledged.
             let waited_for = self.context.shared.board().is_some();
             tokio::select! {
+                biased;
                 () = sleep(BATCHES_APART) => {}
                 () = self.acked.notified(), if waited_for => return,
             }
