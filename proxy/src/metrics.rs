@@ -40,6 +40,8 @@ pub struct Figures {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplicationFigures {
     pub in_sync: bool,
+    /// The CAS of items is their version.
+    pub versioned: bool,
     /// Keys whose newest version is remembered.
     pub ledger_entries: u64,
     pub ledger_bytes: u64,
@@ -158,6 +160,7 @@ fn record_proxy(figures: &Figures) {
 
 fn record_replication(figures: &ReplicationFigures) {
     gauge!("memcloud_proxy_in_sync").set(float(figures.in_sync.into()));
+    gauge!("memcloud_proxy_versioned").set(float(figures.versioned.into()));
     gauge!("memcloud_proxy_ledger_entries").set(float(figures.ledger_entries));
     gauge!("memcloud_proxy_ledger_bytes").set(float(figures.ledger_bytes));
     for &(reason, count) in &figures.lost {
@@ -235,6 +238,7 @@ fn describe() {
         "memcloud_proxy_in_sync",
         "Whether this proxy and all its peers have the same, as far as it knows."
     );
+    describe_gauge!("memcloud_proxy_versioned", "Whether the CAS of items is their version, on all sites.");
     describe_gauge!("memcloud_proxy_ledger_entries", "Keys whose newest version is remembered.");
     describe_gauge!("memcloud_proxy_ledger_bytes", "Memory of the ledger and the backlogs.");
     describe_counter!("memcloud_proxy_replication_lost_total", "Mutations that a peer will not get.");

@@ -63,6 +63,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod version;
+mod versioned;
 
 pub use clock::{Clock, TooFarAhead};
 pub use listing::{Left, Listing};
@@ -75,3 +76,4 @@ pub use shared::{
 };
 pub use status::{Counters, Gap, PeerCounters, PeerStatus};
 pub use version::{Origin, Version, WireTime};
+pub use versioned::Unversioned;

@@ -14,6 +14,7 @@
 
 mod lists;
 mod source;
+mod versions;
 
 use std::sync::Arc;
 
@@ -99,6 +100,7 @@ async fn serve(
     let (monitor, upstream) =
         Monitor::new(config.upstream.clone(), config.upstream_timeout, Arc::clone(&wanted));
     let monitor = tokio::spawn(monitor.run());
+    let versions = shared.clone().map(|shared| tokio::spawn(versions::follow(upstream.clone(), shared)));
 
     let (sessions, tunnelled) = mpsc::channel(TUNNELS_WAITING_MAX);
     let tracker = TaskTracker::new();
@@ -145,6 +147,9 @@ async fn serve(
     admin_stop.cancel();
     let _ = admin.await;
     monitor.abort();
+    if let Some(versions) = versions {
+        versions.abort();
+    }
     Ok(())
 }
 

@@ -16,6 +16,7 @@
 
 mod capability;
 mod connection;
+mod explicit_cas;
 mod graveyard;
 mod pending;
 mod replies;

@@ -11,6 +11,11 @@ pub struct Status {
     /// directions as far as this proxy knows.
     pub in_sync: bool,
     pub upstream: UpstreamStatus,
+    /// The CAS of items is their version, the same on all sites.
+    pub versioned: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unversioned_because: Option<String>,
     pub peers: Vec<PeerStatus>,
     /// Mutations that some peer missed and no resync has made good yet.
     pub lost_unrepaired: u64,

@@ -21,6 +21,8 @@ impl AdminSource for Fake {
                 state: UpstreamState::Up,
                 version: Some("1.6.18".to_owned()),
             },
+            versioned: true,
+            unversioned_because: None,
             peers: vec![PeerStatus {
                 site: None,
                 addr: "127.0.0.1:9".to_owned(),
@@ -91,6 +93,7 @@ async fn paths_answer_as_the_contract_says() {
     let expected = serde_json::json!({
         "site": "a", "version": "0.1.0", "in_sync": true,
         "upstream": { "addr": "127.0.0.1:11210", "state": "up", "version": "1.6.18" },
+        "versioned": true,
         "peers": [ { "site": null, "addr": "127.0.0.1:9", "state": "connecting", "inbound": "down", "live": false, "lag_ms": 0, "backlog_entries": 1,
                      "backlog_bytes": 2, "unacknowledged": 3, "resyncs_full": 4, "resyncs_partial": 5,
                      "lost_unrepaired": 6 } ],

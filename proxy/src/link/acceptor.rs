@@ -164,6 +164,7 @@ impl Inbound<'_> {
         let peer = context.directory.identify(&site, NAMING_GRACE).await.map_err(refuse)?;
         let seat = context.directory.take_seat(peer, context.config.peer_timeout).await.map_err(refuse)?;
         *known = Some(peer);
+        context.shared.note_site_of(peer, &site);
         self.say(&Message::Ack(Ack::default())).await?;
         let sites = [site.as_str(), context.identity.site.as_str()];
         let applier = Applier::new(

@@ -141,6 +141,7 @@ async fn greet(
                 Message::Hello(hello) if !named && hello.version <= LINK_VERSION => {
                     context.identity.judge(&hello).map_err(LinkStopped::Refused)?;
                     context.directory.dialed(peer, hello.site)?;
+                    context.shared.note_site_of(peer, hello.site);
                     let site = hello.site.to_owned();
                     context.links.change(peer.0, |link| link.site = Some(site));
                     named = true;

@@ -106,6 +106,8 @@ pub struct Item<'a> {
     pub stale: bool,
     /// Its win is taken already: no client may be told to recache it.
     pub won: bool,
+    /// The CAS it shall have, where that is not the version's time; 0: whichever memcached gives it.
+    pub cas: Option<u64>,
     /// The value.
     pub value: &'a [u8],
 }
@@ -157,6 +159,11 @@ pub enum Message<'a> {
         tag: Tag<'a>,
         /// Keys and flushes the speaker still owes or has unacknowledged.
         owed: u64,
+    },
+    /// What the speaker's memcached can do.
+    Server {
+        /// It can be told the CAS of an item.
+        takes_versions: bool,
     },
     /// So many mutations since hello are settled here.
     Ack(Ack),

@@ -31,8 +31,9 @@ fn end(out: &mut Vec<u8>, base64: bool) {
     out.extend_from_slice(if base64 { b" b\r\n" } else { b"\r\n" });
 }
 
-/// Stores an item whatever is there. Answer: `HD`, or an error, after which nothing is there.
-pub(crate) fn store(out: &mut Vec<u8>, key: &[u8], flags: u32, exptime: u32, value: &[u8]) {
+/// Stores an item whatever is there, with this CAS where memcached can be told one. Answer: `HD`, or an error, after
+/// which nothing is there.
+pub(crate) fn store(out: &mut Vec<u8>, key: &[u8], flags: u32, exptime: u32, value: &[u8], cas: Option<u64>) {
     let base64 = keyed(out, b"ms ", key);
     number(out, b" ", value.len() as u64);
     if exptime != 0 {
@@ -41,9 +42,16 @@ pub(crate) fn store(out: &mut Vec<u8>, key: &[u8], flags: u32, exptime: u32, val
     if flags != 0 {
         number(out, b" F", flags.into());
     }
+    explicit_cas(out, cas);
     end(out, base64);
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+fn explicit_cas(out: &mut Vec<u8>, cas: Option<u64>) {
+    if let Some(cas) = cas {
+        number(out, b" E", cas);
+    }
 }
 
 /// Deletes. Answer: `HD` or `NF`.
@@ -52,13 +60,15 @@ pub(crate) fn delete(out: &mut Vec<u8>, key: &[u8]) {
     end(out, base64);
 }
 
-/// Marks an item stale and gives its win free, if its CAS still is the given one. Answer: `HD`, `NF` or `EX`.
-pub(crate) fn mark_stale(out: &mut Vec<u8>, key: &[u8], cas: Option<u64>) {
+/// Marks an item stale and gives its win free, if its CAS still is the given one; the item then has the CAS that
+/// memcached can be told, or a new one. Answer: `HD`, `NF` or `EX`.
+pub(crate) fn mark_stale(out: &mut Vec<u8>, key: &[u8], known: Option<u64>, cas: Option<u64>) {
     let base64 = keyed(out, b"md ", key);
     out.extend_from_slice(b" I");
-    if let Some(cas) = cas {
-        number(out, b" C", cas);
+    if let Some(known) = known {
+        number(out, b" C", known);
     }
+    explicit_cas(out, cas);
     end(out, base64);
 }
 
@@ -71,9 +81,10 @@ pub(crate) fn take_win(out: &mut Vec<u8>, key: &[u8]) {
 }
 
 /// Makes an empty item whose win is taken, if there is none. Answer: `HD`, `EN` or an error.
-pub(crate) fn vivify(out: &mut Vec<u8>, key: &[u8], exptime: u32) {
+pub(crate) fn vivify(out: &mut Vec<u8>, key: &[u8], exptime: u32, cas: Option<u64>) {
     let base64 = keyed(out, b"mg ", key);
     number(out, b" N", exptime.into());
+    explicit_cas(out, cas);
     end(out, base64);
 }
 

@@ -17,7 +17,8 @@ use tokio::sync::{Notify, oneshot};
 
 pub use progress::{Board, Progress};
 
-use super::{Bounds, Effect, LaneId, Left, Listing, PeerId, Replica, Slot, Version};
+use super::versioned::Agreement;
+use super::{Bounds, Effect, LaneId, Left, Listing, PeerId, Replica, Slot, Unversioned, Version};
 
 /// How the holder of a wait hears that the gate is its own.
 pub type Waiter = oneshot::Sender<Slot>;
@@ -62,6 +63,9 @@ pub struct Shared {
     stale_marks: AtomicBool,
     lists: OnceLock<Arc<dyn Lists>>,
     board: OnceLock<Board>,
+    agreement: Mutex<Agreement>,
+    /// What the agreement says, for the data path.
+    versioned: AtomicBool,
 }
 
 /// The replica, for as long as it is held. Whoever waits for peers learns what came of it when it is given back.
@@ -113,6 +117,8 @@ impl Shared {
             stale_marks: AtomicBool::new(false),
             lists: OnceLock::new(),
             board: OnceLock::new(),
+            agreement: Mutex::new(Agreement::new(site, peers)),
+            versioned: AtomicBool::new(false),
         })
     }
 
@@ -270,6 +276,46 @@ impl Shared {
     /// Whether stale marks were ever seen here.
     pub fn stale_marks_seen(&self) -> bool {
         self.stale_marks.load(Ordering::Relaxed)
+    }
+
+    /// Whether versions are the CAS of items: what goes to memcached says its version.
+    pub fn is_versioned(&self) -> bool {
+        self.versioned.load(Ordering::Relaxed)
+    }
+
+    /// Why not, if so.
+    pub fn unversioned(&self) -> Option<Unversioned> {
+        self.agreement().verdict().err()
+    }
+
+    /// Whether our memcached can be told the CAS of an item, if that is known.
+    pub fn takes_versions(&self) -> Option<bool> {
+        self.agreement().takes_here()
+    }
+
+    /// What our memcached can do; None while it is away.
+    pub fn note_own_memcached(&self, takes_versions: Option<bool>) {
+        self.agree(|agreement| agreement.here(takes_versions));
+    }
+
+    /// What a peer says of its own.
+    pub fn note_memcached_of(&self, peer: PeerId, takes_versions: bool) {
+        self.agree(|agreement| agreement.peer(peer, takes_versions));
+    }
+
+    /// What a peer is called.
+    pub fn note_site_of(&self, peer: PeerId, site: &str) {
+        self.agree(|agreement| agreement.met(peer, site));
+    }
+
+    fn agree(&self, change: impl FnOnce(&mut Agreement)) {
+        let mut agreement = self.agreement();
+        change(&mut agreement);
+        self.versioned.store(agreement.verdict().is_ok(), Ordering::Relaxed);
+    }
+
+    fn agreement(&self) -> MutexGuard<'_, Agreement> {
+        self.agreement.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pass_on(&self, mut woken: Woken) {

@@ -88,6 +88,11 @@ impl Version {
         self.time >> BELOW_MILLIS_BITS
     }
 
+    /// Whether a CAS can be a clock reading, and not the number of a server's own counter.
+    pub const fn is_reading(cas: u64) -> bool {
+        LEAST_READING <= cas && cas < 1 << 63
+    }
+
     /// A version just older than any with this clock reading.
     pub(super) const fn before(self) -> Self {
         Self { time: self.time.saturating_sub(1), origin: Origin(u32::MAX) }
@@ -115,6 +120,8 @@ const COUNTER_BITS: u32 = 10;
 const NODE_MASK: u16 = (1 << NODE_BITS) - 1;
 /// A clock reading shifted right by these is in milliseconds.
 pub(super) const BELOW_MILLIS_BITS: u32 = COUNTER_BITS + NODE_BITS;
+/// No clock of a site is set to before 2020, and no counter of a server comes as far as that.
+const LEAST_READING: u64 = 1_577_836_800_000 << BELOW_MILLIS_BITS;
 /// What a reading grows by from one stamp of a site to the next at least.
 pub(super) const STEP: u64 = 1 << NODE_BITS;
 const FNV_OFFSET: u32 = 0x811c_9dc5;

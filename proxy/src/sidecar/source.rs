@@ -141,6 +141,12 @@ impl AdminSource for Source {
                 },
                 version: (!upstream.version.is_empty()).then(|| upstream.version.clone()),
             },
+            versioned: self.replication.as_ref().is_some_and(|shared| shared.is_versioned()),
+            unversioned_because: self
+                .replication
+                .as_ref()
+                .and_then(|shared| shared.unversioned())
+                .map(|reason| reason.to_string()),
             lost_unrepaired: peers.iter().map(|peer| peer.lost_unrepaired).sum(),
             peers,
             sessions: workers.iter().map(|counters| counters.sessions()).sum(),
@@ -180,6 +186,7 @@ impl AdminSource for Source {
         let skewed = peers.iter().map(|(_, status)| status.counters.refused).sum();
         ReplicationFigures {
             in_sync,
+            versioned: shared.is_versioned(),
             ledger_entries: counters.ledger_entries,
             ledger_bytes: counters.ledger_bytes,
             lost: vec![("backlog_full", counters.lost), ("clock_skew", skewed)],

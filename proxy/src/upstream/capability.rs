@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
+use super::explicit_cas::ExplicitCas;
 use crate::config::Address;
 use crate::net::{self, Stream};
 
@@ -31,6 +32,8 @@ pub(crate) struct Capability {
     pub authentication: bool,
     /// How it frames ill-formed storage lines.
     pub framing: Framing,
+    /// It can be told the CAS of an item.
+    pub(crate) explicit_cas: Option<ExplicitCas>,
 }
 
 impl Default for Capability {
@@ -41,6 +44,7 @@ impl Default for Capability {
             binary_only: false,
             authentication: false,
             framing: Framing::default(),
+            explicit_cas: None,
         }
     }
 }
@@ -176,7 +180,9 @@ async fn ask_all(link: &mut BufReader<Stream>) -> io::Result<(String, Capability
     }
     let settings = lines_before_version(link, b"stats settings\r\n").await?;
     let prefix_statistics = settings.iter().any(|line| line == b"STAT detail_enabled yes");
-    Ok((version, Capability { meta, prefix_statistics, framing, ..Capability::default() }))
+    let answer = if meta { lines_before_version(link, ExplicitCas::PROBE).await? } else { Vec::new() };
+    let explicit_cas = ExplicitCas::of(&answer, &settings);
+    Ok((version, Capability { meta, prefix_statistics, framing, explicit_cas, ..Capability::default() }))
 }
 
 /// Sends an ill-formed storage line that announces two bytes, and `mn` as those bytes: is it data or a command?

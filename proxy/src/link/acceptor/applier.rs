@@ -148,6 +148,9 @@ impl Applier {
                 Message::Flush { delay_s, tag } => {
                     return Ok((at + used, Pause::Flush { version: self.version(tag)?, delay_s }));
                 }
+                Message::Server { takes_versions } => {
+                    self.shared.note_memcached_of(self.from, takes_versions);
+                }
                 Message::Hello(_) | Message::Refused(_) | Message::Ack(_) => {
                     return Err(LinkStopped::OutOfTurn);
                 }
@@ -199,7 +202,7 @@ impl Applier {
                 commands::delete(&mut self.out, key);
                 (Verb::Delete, 1)
             }
-            (false, false) => encode(&mut self.out, mutation),
+            (false, false) => encode(&mut self.out, mutation, self.shared.is_versioned()),
         };
         let apply = Apply { slot, version, at, answers, verb, packet, doubtful, refused: false };
         self.pending.push(Pending::Apply(apply));

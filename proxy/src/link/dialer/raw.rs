@@ -51,7 +51,7 @@ pub(super) async fn read<'k>(config: &LinkConfig, keys: &[&'k [u8]]) -> io::Resu
         let flags = body.get(..extras).and_then(|extras| extras.first_chunk()).ok_or_else(out_of_step)?;
         let flags = u32::from_be_bytes(*flags);
         let value = body.slice((extras + usize::from(header.key_len)).min(body.len())..);
-        found.insert(key, Found { flags, expiry, value, marks: Marks::default() });
+        found.insert(key, Found { flags, expiry, value, marks: Marks::default(), cas: Some(cas) });
     }
     Ok(found)
 }

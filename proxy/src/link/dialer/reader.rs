@@ -38,6 +38,8 @@ pub(super) struct Found {
     pub(super) expiry: Expiry,
     pub(super) value: Bytes,
     pub(super) marks: Marks,
+    /// Its CAS, if it was read.
+    pub(super) cas: Option<u64>,
 }
 
 /// An item to be read.
@@ -108,9 +110,10 @@ impl<'a> Reader<'a> {
     /// The next item, if there is one.
     pub(super) async fn answer(&mut self, item: Unread<'_>) -> io::Result<Option<Found>> {
         let Unread { key, version, marks, .. } = item;
+        let versioned = self.shared.is_versioned();
         let local = connected(&mut self.local, self.config).await?;
         if self.asked.pop_front() != Some(true) {
-            return local.plain(key, marks).await;
+            return local.plain(key, marks, versioned).await;
         }
         match local.marked().await? {
             Marked::Gone => {
@@ -135,7 +138,7 @@ impl<'a> Reader<'a> {
         let mut request = Vec::new();
         commands::read(&mut request, key);
         side.local.write(&request).await?;
-        let found = side.plain(key, marks).await;
+        let found = side.plain(key, marks, versioned).await;
         side.finish().await?;
         found
     }
@@ -187,8 +190,8 @@ async fn connected<'c>(
 }
 
 impl Connected {
-    /// The answer to `mg c t f v u`.
-    async fn plain(&mut self, key: &[u8], marks: Marks) -> io::Result<Option<Found>> {
+    /// The answer to `mg c t f v u`. `versioned`: a win that was taken is given back without a new CAS.
+    async fn plain(&mut self, key: &[u8], marks: Marks, versioned: bool) -> io::Result<Option<Found>> {
         let line = self.local.line().await?;
         if line.as_ref() == b"EN" {
             return Ok(None);
@@ -215,12 +218,13 @@ impl Connected {
         let value = self.local.block(len).await?;
         if won {
             let mut give_back = Vec::new();
-            commands::mark_stale(&mut give_back, key, Some(cas));
+            commands::mark_stale(&mut give_back, key, Some(cas), versioned.then_some(cas));
             self.local.write(&give_back).await?;
             self.given_back += 1;
         }
         let marks = Marks { stale, won: sent, vivified: marks.vivified && sent };
-        Ok(Some(Found { flags, expiry: Expiry::from_ttl_left(ttl, wall_clock_ms() / 1000), value, marks }))
+        let expiry = Expiry::from_ttl_left(ttl, wall_clock_ms() / 1000);
+        Ok(Some(Found { flags, expiry, value, marks, cas: Some(cas) }))
     }
 
     /// The answers to `me` and `gets`.
@@ -252,7 +256,8 @@ impl Connected {
             return Ok(Marked::Unclear);
         }
         let expiry = Expiry::from_ttl_left(ttl, wall_clock_ms() / 1000);
-        Ok(Marked::Found(Found { flags, expiry, value, marks: Marks::default() }, cas))
+        let found = Found { flags, expiry, value, marks: Marks::default(), cas: Some(cas) };
+        Ok(Marked::Found(found, cas))
     }
 
     async fn finish(&mut self) -> io::Result<()> {

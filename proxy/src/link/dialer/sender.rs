@@ -30,13 +30,15 @@ pub(super) struct Sender<'a, S> {
     owed: Vec<Owed>,
     out: Vec<u8>,
     next_mark: Instant,
+    /// What the peer was told of our memcached.
+    told: Option<bool>,
 }
 
 impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
     pub(super) fn new(context: &'a Context, peer: PeerId, stream: S, acked: &'a Notify) -> Self {
         let reader = Reader::new(&context.config, &context.shared);
         let (owed, out) = (Vec::new(), Vec::new());
-        Self { context, peer, stream, reader, acked, owed, out, next_mark: Instant::now() }
+        Self { context, peer, stream, reader, acked, owed, out, next_mark: Instant::now(), told: None }
     }
 
     /// Sends until the link ends, and says why it did.
@@ -108,6 +110,7 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
                         expiry: payload.expiry,
                         value: payload.value.clone(),
                         marks: *marks,
+                        cas: None,
                     };
                     self.item(key, *version, &found);
                 }
@@ -146,9 +149,29 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
             Message::Vivify { key, exptime, tag }
         } else {
             let Marks { stale, won, .. } = found.marks;
-            Message::Item(Item { key, tag, flags: found.flags, exptime, stale, won, value: &found.value })
+            let cas = self.cas_beside(version, found.cas);
+            Message::Item(Item {
+                key,
+                tag,
+                flags: found.flags,
+                exptime,
+                stale,
+                won,
+                cas,
+                value: &found.value,
+            })
         };
         message.encode(&mut self.out);
+    }
+
+    /// What is read may be newer than its version, or may have changed without a new CAS: the CAS it has here goes beside
+    /// the version, if it is one that is good elsewhere.
+    fn cas_beside(&self, version: Version, read: Option<u64>) -> Option<u64> {
+        let cas = read.filter(|_| self.context.shared.is_versioned())?;
+        if !Version::is_reading(cas) {
+            return Some(0);
+        }
+        (cas != version.time()).then_some(cas)
     }
 
     fn gone(&mut self, key: &[u8], version: Version) {
@@ -157,6 +180,11 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
 
     /// Everything taken stands before it in the stream: only so the mark is true.
     async fn mark(&mut self) -> Result<(), LinkStopped> {
+        let takes = self.context.shared.takes_versions();
+        if let Some(takes_versions) = takes.filter(|_| self.told != takes) {
+            Message::Server { takes_versions }.encode(&mut self.out);
+            self.told = takes;
+        }
         let mark = self.context.shared.lock().mark(self.peer, wall_clock_ms());
         let tag = self.tag(mark.version);
         Message::Mark { tag, owed: mark.owed }.encode(&mut self.out);

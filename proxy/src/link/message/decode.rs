@@ -93,7 +93,7 @@ fn item<'a>(mut tokens: Tokens<'a>, input: &'a [u8], data: usize) -> Result<Deco
     if len > VALUE_MAX as u64 {
         return Err(Malformed::ValueTooLarge);
     }
-    let flags = Flags::read(tokens, b"TFPbIW")?;
+    let flags = Flags::read(tokens, b"TFPbIWE")?;
     let end = data + len as usize;
     let item = Item {
         key: flags.key(wire_key)?,
@@ -102,6 +102,7 @@ fn item<'a>(mut tokens: Tokens<'a>, input: &'a [u8], data: usize) -> Result<Deco
         exptime: flags.exptime.ok_or(Malformed::Flag)?,
         stale: flags.has(b'I'),
         won: flags.has(b'W'),
+        cas: flags.cas,
         value: match input.get(data..end + 2) {
             Some(block) => block.strip_suffix(b"\r\n").ok_or(Malformed::Data)?,
             None => return Ok(Decoded::Incomplete { need: end + 2 }),
@@ -136,6 +137,13 @@ fn link_word(mut tokens: Tokens<'_>) -> Result<Message<'_>, Malformed> {
             let tag = flag_tag(tokens.next()?)?;
             Message::Mark { tag, owed: flag_number(tokens.next()?, b'O')? }
         }
+        b"server" => Message::Server {
+            takes_versions: match flag_number(tokens.next()?, b'E')? {
+                0 => false,
+                1 => true,
+                _ => return Err(Malformed::Number),
+            },
+        },
         b"ack" => {
             let count = number(tokens.next()?)?;
             let refused = tokens.maybe_next()?.map_or(Ok(0), |token| flag_number(token, b'R'))?;
@@ -202,6 +210,7 @@ struct Flags<'a> {
     seen: u64,
     exptime: Option<u32>,
     client_flags: Option<u32>,
+    cas: Option<u64>,
     tag: Option<Tag<'a>>,
 }
 
@@ -220,6 +229,7 @@ impl<'a> Flags<'a> {
                     flags.client_flags = Some(u32::try_from(number(value)?).map_err(|_| Malformed::Number)?)
                 }
                 b'P' => flags.tag = Some(tag(value)?),
+                b'E' => flags.cas = Some(number(value)?),
                 _ if value.is_empty() => {}
                 _ => return Err(Malformed::Flag),
             }

@@ -35,6 +35,10 @@ impl Message<'_> {
                 number(out, b" O", *owed);
                 out.extend_from_slice(b"\r\n");
             }
+            Self::Server { takes_versions } => {
+                number(out, b"ml server E", u64::from(*takes_versions));
+                out.extend_from_slice(b"\r\n");
+            }
             Self::Ack(ack) => {
                 number(out, b"ml ack ", ack.count);
                 if ack.refused > 0 {
@@ -78,6 +82,9 @@ impl Item<'_> {
         }
         if self.won {
             out.extend_from_slice(b" W");
+        }
+        if let Some(cas) = self.cas {
+            number(out, b" E", cas);
         }
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(self.value);

@@ -30,7 +30,7 @@ struct Parts {
 fn parts() -> impl Strategy<Value = Parts> {
     let value = proptest::collection::vec(any::<u8>(), 0..400);
     let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), 0..=i32::MAX as u32);
-    (0..8_usize, name(), proptest::option::of(name()), key(), value, numbers, any::<(bool, bool)>()).prop_map(
+    (0..9_usize, name(), proptest::option::of(name()), key(), value, numbers, any::<(bool, bool)>()).prop_map(
         |(kind, site, shard, key, value, numbers, bits)| Parts {
             kind,
             site,
@@ -65,12 +65,14 @@ impl Parts {
                 exptime,
                 stale: self.bits.0,
                 won: self.bits.1,
+                cas: [None, Some(0), Some(count)][flags as usize % 3],
                 value: &self.value,
             }),
             3 => Message::Delete { key, tag },
             4 => Message::Vivify { key, exptime, tag },
             5 => Message::Flush { delay_s: flags, tag },
             6 => Message::Mark { tag, owed: count },
+            7 => Message::Server { takes_versions: self.bits.0 },
             _ => Message::Ack(Ack { count, refused: flags.into() }),
         }
     }
@@ -174,7 +176,7 @@ fn lines_that_are_refused() {
 
 #[test]
 fn flags_may_come_in_any_order() {
-    let one = decode(b"ms a2V5 2 W Pmc1/a/1f b F7 T60 I\r\nhi\r\n");
+    let one = decode(b"ms a2V5 2 W Pmc1/a/1f b F7 E9 T60 I\r\nhi\r\n");
     let item = Item {
         key: Cow::Borrowed(b"key"),
         tag: Tag { site: "a", time: 0x1f },
@@ -182,9 +184,10 @@ fn flags_may_come_in_any_order() {
         exptime: 60,
         stale: true,
         won: true,
+        cas: Some(9),
         value: b"hi",
     };
-    assert_eq!(one, Ok(Decoded::Message { message: Message::Item(item), used: 38 }));
+    assert_eq!(one, Ok(Decoded::Message { message: Message::Item(item), used: 41 }));
 }
 
 #[test]
@@ -206,6 +209,7 @@ fn the_longest_line_fits() {
         exptime: i32::MAX as u32,
         stale: true,
         won: true,
+        cas: Some(u64::MAX),
         value: b"",
     };
     let mut out = Vec::new();

@@ -22,21 +22,23 @@ pub(super) fn key_and_tag<'a>(mutation: &'a Message<'_>) -> Option<(&'a [u8], Ta
     }
 }
 
-pub(super) fn encode(out: &mut Vec<u8>, mutation: &Message<'_>) -> (Verb, u8) {
+/// `versioned`: memcached is told the CAS, which is the version's time unless the sender has said another one.
+pub(super) fn encode(out: &mut Vec<u8>, mutation: &Message<'_>, versioned: bool) -> (Verb, u8) {
     match mutation {
         Message::Item(item) => {
-            commands::store(out, &item.key, item.flags, item.exptime, item.value);
+            let cas = Some(item.cas.unwrap_or(item.tag.time)).filter(|cas| versioned && *cas != 0);
+            commands::store(out, &item.key, item.flags, item.exptime, item.value, cas);
             if item.stale {
-                commands::mark_stale(out, &item.key, None);
+                commands::mark_stale(out, &item.key, None, cas);
             }
             if item.won {
                 commands::take_win(out, &item.key);
             }
             (Verb::Store, 1 + u8::from(item.stale) + u8::from(item.won))
         }
-        Message::Vivify { key, exptime, .. } => {
+        Message::Vivify { key, exptime, tag } => {
             commands::delete(out, key);
-            commands::vivify(out, key, *exptime);
+            commands::vivify(out, key, *exptime, versioned.then_some(tag.time));
             (Verb::Vivify, 2)
         }
         other => {
@@ -52,6 +54,8 @@ pub(super) async fn answered(local: &mut Local, verb: Verb, answers: u8) -> io::
     for nth in 0..answers {
         let line = local.line().await?;
         match (verb, nth) {
+            // It was told a CAS, and is not the memcached any more that said it takes one: the link begins anew.
+            (Verb::Store | Verb::Vivify, _) if line.as_ref() == UNKNOWN_FLAG => return Err(out_of_step()),
             (Verb::Store, 0) => stored = line.as_ref() == b"HD",
             // Marks: the item may be evicted again by now.
             (Verb::Store, _) => {}
@@ -61,6 +65,9 @@ pub(super) async fn answered(local: &mut Local, verb: Verb, answers: u8) -> io::
     }
     Ok(stored)
 }
+
+/// What memcached says to a flag that it does not know.
+const UNKNOWN_FLAG: &[u8] = b"CLIENT_ERROR invalid flag";
 
 pub(super) fn deleted(line: &[u8]) -> io::Result<()> {
     if line == b"HD" || line == b"NF" { Ok(()) } else { Err(out_of_step()) }
