@@ -22,6 +22,7 @@ mod local;
 mod odd;
 mod slow;
 mod text;
+mod versioned;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -36,7 +37,7 @@ use crate::downstream::{Awaiting, Downstream, End};
 use crate::front_door::Seat;
 use crate::net::Stream;
 use crate::replication::{Begin, Effect, LaneId, Outcome, Shared, Slot, Wait};
-use crate::upstream::Upstream;
+use crate::upstream::{Hold, Upstream};
 use crate::worker::Context;
 
 /// An app's connection.
@@ -351,17 +352,24 @@ impl Session {
         }
     }
 
-    /// The gate for a write of `key`; `None` where nothing is replicated.
-    fn gate(&mut self, key: &[u8], upstream: &Upstream) -> Result<Option<Slot>, Step> {
+    /// The gate for a write of `key`, which must be sent at once; `None` where nothing is replicated.
+    fn gate(&mut self, key: &[u8], upstream: &Upstream) -> Result<Option<Hold>, Step> {
         let Some(replication) = &self.context.replication else { return Ok(None) };
         if upstream.is_own() && self.downstream.may_hold_up_answers() {
             return Err(Step::Idle);
         }
+        let now_ms = self.context.wall_ms();
+        let versioned = replication.is_versioned();
         if let Some(slot) = self.granted.take().and_then(|held| held.used(upstream.lane(), Some(key))) {
-            return Ok(Some(slot));
+            let promised = versioned.then(|| replication.lock().promise(now_ms));
+            return Ok(Some(Hold::of(slot, promised)));
         }
-        match replication.begin(key, upstream.lane()) {
-            Begin::Granted(slot) => Ok(Some(slot)),
+        let (begin, promised) = match versioned {
+            true => replication.begin_promised(key, upstream.lane(), now_ms),
+            false => (replication.begin(key, upstream.lane()), None),
+        };
+        match begin {
+            Begin::Granted(slot) => Ok(Some(Hold::of(slot, promised))),
             Begin::Waiting(wait) => Err(Step::Gate(wait, upstream.lane(), Some(key.into()))),
         }
     }

@@ -30,6 +30,7 @@ use std::task::Waker;
 pub(crate) use capability::Capability;
 pub(crate) use capability::{Monitor, UpstreamState};
 pub(crate) use connection::{keep_connected, open_own};
+pub(crate) use explicit_cas::ExplicitCas;
 pub(crate) use pending::{Conversion, Hold, Label, Pending, Quiet, Write};
 pub(crate) use reply::{Shape, trim};
 
@@ -143,6 +144,16 @@ impl Upstream {
         for piece in pieces {
             state.out.extend_from_slice(piece);
         }
+        state.pending.push_back(pending);
+        drop(state);
+        self.schedule();
+    }
+
+    /// The same, of a request that is written where it goes.
+    pub(crate) fn request_with(&self, write: impl FnOnce(&mut Vec<u8>), pending: Pending) {
+        pending.downstream.asked(pending.keys);
+        let mut state = self.state.borrow_mut();
+        write(&mut state.out);
         state.pending.push_back(pending);
         drop(state);
         self.schedule();

@@ -85,6 +85,22 @@ pub fn classify(line: &[u8]) -> Line<'_> {
     }
 }
 
+/// What a classic store, `incr` or `decr` says where its meta form says this; None for what both word alike.
+pub fn classic_words(line: &[u8]) -> Option<&'static [u8]> {
+    Some(match classify(line) {
+        Line::Hd => b"STORED",
+        Line::Ns => b"NOT_STORED",
+        Line::Ex => b"EXISTS",
+        Line::Nf => b"NOT_FOUND",
+        _ => return None,
+    })
+}
+
+/// Whether a meta command was refused for a flag that this memcached does not know.
+pub fn is_unknown_flag(line: &[u8]) -> bool {
+    line == b"CLIENT_ERROR invalid flag" || line == b"CLIENT_ERROR invalid or duplicate flag"
+}
+
 fn classify_by_word(line: &[u8]) -> Line<'_> {
     let word_len = memchr::memchr(b' ', line).unwrap_or(line.len());
     match &line[..word_len] {

@@ -31,6 +31,8 @@ pub type Woken = Vec<(Waiter, Slot)>;
 pub enum Outcome {
     /// Of one key.
     Key(Slot, Effect),
+    /// Of one key, for a write that was promised this version.
+    Promised(Slot, Version, Effect),
     /// Of a flush of everything: whether it took place.
     Flush(bool),
     /// Of a flush whose answer never came.
@@ -185,6 +187,22 @@ impl Shared {
         self.granted_or_wait(slot, receiver)
     }
 
+    /// Asks for the gate of `key` for a write that tells memcached its version, which is promised with the gate. One that
+    /// has to wait asks for its promise when it has its slot and is about to be sent.
+    pub fn begin_promised(
+        self: &Arc<Self>,
+        key: &[u8],
+        lane: LaneId,
+        now_ms: u64,
+    ) -> (Begin, Option<Version>) {
+        let mut receiver = None;
+        let mut replica = self.lock();
+        let slot = replica.begin(key, lane, || waiter(&mut receiver));
+        let version = slot.map(|_| replica.promise(now_ms));
+        drop(replica);
+        (self.granted_or_wait(slot, receiver), version)
+    }
+
     /// Asks for all gates at once.
     pub fn begin_flush(self: &Arc<Self>) -> Begin {
         let mut receiver = None;
@@ -216,6 +234,9 @@ impl Shared {
             for outcome in outcomes {
                 owed |= match outcome {
                     Outcome::Key(slot, effect) => replica.complete(slot, effect, now_ms, woken),
+                    Outcome::Promised(slot, version, effect) => {
+                        replica.complete_promised(slot, version, effect, now_ms, woken)
+                    }
                     Outcome::Flush(flushed) => replica.complete_flush(flushed, now_ms, woken),
                     Outcome::FlushUnknown => {
                         replica.flush_unknown(now_ms, woken);

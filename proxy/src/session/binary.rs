@@ -101,8 +101,8 @@ impl Session {
             return Ok(hold.map(|hold| Write { hold, intent: Intent::Flush, effect: None }));
         }
         let Some(intent) = intent::of_binary(request, value, now_s) else { return Ok(None) };
-        let slot = self.gate(request.key, upstream)?;
-        Ok(slot.map(|slot| Write { hold: Hold::Key(slot), intent, effect: None }))
+        let hold = self.gate(request.key, upstream)?;
+        Ok(hold.map(|hold| Write { hold, intent, effect: None }))
     }
 }
 

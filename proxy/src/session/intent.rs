@@ -36,6 +36,8 @@ pub(super) fn of_meta(meta: &Meta<'_>, value: &[u8], now_s: u64, stale_marks: bo
         MetaVerb::Arithmetic => Intent::Change,
         MetaVerb::Set => match meta.mode() {
             Some(MetaMode::Append | MetaMode::Prepend) => Intent::Change,
+            // It has a CAS of the app's choice, which is read with the item.
+            _ if meta.has(b'E') => Intent::Change,
             _ => {
                 let exptime = meta.token(b'T').and_then(number).unwrap_or(0);
                 let flags = meta.token(b'F').and_then(number).unwrap_or(0);

@@ -18,9 +18,9 @@ use memcloud_protocol::memcache::text::{
 
 use super::label::label;
 use super::odd::reflects_any_bytes;
+use super::versioned::Store;
 use super::{Session, Step, WHOLE_REQUEST_MAX, intent};
 use crate::metrics::CommandName;
-use crate::replication::Slot;
 use crate::replication::effect::Intent;
 use crate::upstream::{Conversion, Hold, Quiet, Shape, Upstream, Write};
 
@@ -142,19 +142,28 @@ impl Session {
         match request.command {
             Command::Get { verb, keys } => self.send_get(upstream, request, verb, keys),
             Command::GetAndTouch { verb, keys, .. } => return self.send_gat(upstream, request, verb, keys),
-            Command::Store { verb, key, flags, exptime, .. } => {
+            Command::Store { verb, key, flags, exptime, cas } => {
                 if self.context.capability.get().authentication {
                     // ASCII authentication poses as a `set`; what it carries is nobody else's business.
                     self.alone = true;
                     self.send_line(upstream, request, body, Shape::Line, None);
                     return Ok(());
                 }
-                let slot = self.gate(key, upstream)?;
-                let write = slot.map(|slot| held(slot, intent::of_store(verb, flags, exptime, value, now_s)));
-                self.send_line(upstream, request, body, Shape::Line, write);
+                let hold = self.gate(key, upstream)?;
+                let write = hold.map(|hold| held(hold, intent::of_store(verb, flags, exptime, value, now_s)));
+                let store = Store { verb, key, flags, exptime, cas, body };
+                if let Err(write) = self.send_versioned_store(upstream, request, store, write) {
+                    self.send_line(upstream, request, body, Shape::Line, write);
+                }
             }
             Command::Delete { key } => self.send_write(upstream, request, key, Intent::Delete)?,
-            Command::Arithmetic { key, .. } => self.send_write(upstream, request, key, Intent::Change)?,
+            Command::Arithmetic { verb, key, delta } => {
+                let write = self.gate(key, upstream)?.map(|hold| held(hold, Intent::Change));
+                let arithmetic = (verb, key, delta);
+                if let Err(write) = self.send_versioned_arithmetic(upstream, request, arithmetic, write) {
+                    self.send_line(upstream, request, b"", Shape::Line, write);
+                }
+            }
             Command::Touch { key, .. } => self.send_write(upstream, request, key, Intent::Touch)?,
             Command::FlushAll { delay } => self.send_flush(upstream, request, delay.unwrap_or(0), now_s)?,
             Command::Meta(meta) if reflects_any_bytes(&meta) => {
@@ -216,9 +225,9 @@ impl Session {
         let exptime = request.line.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
         let word: &[u8] = if verb == GatVerb::Gats { b"gats " } else { b"gat " };
         for (position, key) in keys.iter().enumerate().skip(self.keys_sent) {
-            if let Some(slot) = self.gate(key, upstream)? {
+            if let Some(hold) = self.gate(key, upstream)? {
                 let mut pending = self.owed(Shape::Values, label(&request.command));
-                pending.write = Some(held(slot, Intent::Touch));
+                pending.write = Some(held(hold, Intent::Touch));
                 pending.quiet = if position + 1 == count { Quiet::No } else { Quiet::End };
                 upstream.request(&[word, exptime, b" ", key, b"\r\n"], pending);
             }
@@ -235,7 +244,7 @@ impl Session {
         key: &[u8],
         intent: Intent,
     ) -> Result<(), Step> {
-        let write = self.gate(key, up)?.map(|slot| held(slot, intent));
+        let write = self.gate(key, up)?.map(|hold| held(hold, intent));
         self.send_line(up, request, b"", Shape::Line, write);
         Ok(())
     }
@@ -275,9 +284,12 @@ impl Session {
             self.send_line(upstream, request, body, Shape::Line, None);
             return Ok(());
         };
-        let slot = self.gate(&meta.decoded_key(), upstream)?;
+        let hold = self.gate(&meta.decoded_key(), upstream)?;
         let intent = self.ask_before(upstream, meta, intent);
-        self.send_line(upstream, request, body, Shape::Line, slot.map(|slot| held(slot, intent)));
+        let write = hold.map(|hold| held(hold, intent));
+        if let Err(write) = self.send_versioned_meta(upstream, request, (meta, body), write) {
+            self.send_line(upstream, request, body, Shape::Line, write);
+        }
         Ok(())
     }
 
@@ -322,6 +334,6 @@ pub(super) fn quiet_of(request: &Request<'_>) -> Quiet {
     }
 }
 
-fn held(slot: Slot, intent: Intent) -> Box<Write> {
-    Box::new(Write { hold: Hold::Key(slot), intent, effect: None })
+fn held(hold: Hold, intent: Intent) -> Box<Write> {
+    Box::new(Write { hold, intent, effect: None })
 }

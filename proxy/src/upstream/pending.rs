@@ -11,7 +11,7 @@ use super::Shape;
 use crate::downstream::Downstream;
 use crate::metrics::CommandName;
 use crate::replication::effect::Intent;
-use crate::replication::{Effect, Slot};
+use crate::replication::{Effect, Slot, Version};
 
 /// A reply owed to a session.
 pub(crate) struct Pending {
@@ -62,6 +62,12 @@ pub(crate) enum Conversion {
     },
     /// An `me` of our own: its CAS is wanted.
     CasOf(Rc<Cell<Option<u64>>>),
+    /// A classic store as `ms`: `HD` becomes `STORED`, and so on.
+    Stored,
+    /// `incr` or `decr` as `ma`: the number stands alone.
+    Number,
+    /// It was told its version, and its answer is as it came.
+    Told,
 }
 
 /// Dialect and command of a request, for the counters.
@@ -81,7 +87,7 @@ pub(crate) struct Write {
 impl Write {
     /// Whether others wait until it is answered.
     pub(crate) fn holds_a_gate(&self) -> bool {
-        matches!(self.hold, Hold::Key(_) | Hold::All | Hold::Scheduled(_))
+        matches!(self.hold, Hold::Key(_) | Hold::Promised(..) | Hold::All | Hold::Scheduled(_))
     }
 }
 
@@ -90,6 +96,8 @@ impl Write {
 pub(crate) enum Hold {
     /// Its key's.
     Key(Slot),
+    /// Its key's, and this is the write's version if it takes effect.
+    Promised(Slot, Version),
     /// Everything's.
     All,
     /// None: these keys are marked as changed when the outcome is known.
@@ -98,6 +106,13 @@ pub(crate) enum Hold {
     Told(Rc<RefCell<Option<Effect>>>),
     /// Everything's, for `flush_all` with a delay, due at this time in milliseconds since 1970.
     Scheduled(u64),
+}
+
+impl Hold {
+    /// Of a key's gate.
+    pub(crate) fn of(slot: Slot, promised: Option<Version>) -> Self {
+        promised.map_or(Self::Key(slot), |version| Self::Promised(slot, version))
+    }
 }
 
 impl Shape {

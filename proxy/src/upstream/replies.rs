@@ -164,6 +164,7 @@ impl super::Write {
         let effect = self.effect.unwrap_or(Effect::None);
         match self.hold {
             Hold::Key(slot) => batch.outcomes.push(Outcome::Key(slot, effect)),
+            Hold::Promised(slot, version) => batch.outcomes.push(Outcome::Promised(slot, version, effect)),
             Hold::Afterwards(keys) if !matches!(effect, Effect::None) => {
                 batch.marks.push(Marked { keys, effect, answered });
             }
@@ -230,6 +231,9 @@ impl Pending {
         if !begun {
             *swallow = self.quiet.hides(line);
         }
+        if self.conversion.tells_a_version() && text::is_unknown_flag(line) {
+            return Err(OutOfStep("memcached is not the one any more that takes versions"));
+        }
         if let Some(write) = &mut self.write {
             write.intent.note(line, &mut write.effect);
         }
@@ -242,10 +246,19 @@ impl Pending {
             return Ok(());
         }
         match &self.conversion {
-            Conversion::None | Conversion::CasOf(_) => self.downstream.deliver(head),
+            Conversion::None | Conversion::CasOf(_) | Conversion::Told => self.downstream.deliver(head),
             Conversion::Get { cas } => self.classic_head(line, *cas)?,
+            Conversion::Stored => self.classic_line(text::classic_words(line).unwrap_or(line)),
+            Conversion::Number if last => self.classic_line(text::classic_words(line).unwrap_or(line)),
+            // The number follows as data, and that is all that is said in classic words.
+            Conversion::Number => {}
         }
         Ok(())
+    }
+
+    fn classic_line(&self, line: &[u8]) {
+        self.downstream.deliver(line);
+        self.downstream.deliver(b"\r\n");
     }
 
     /// `VA 3 kfoo f7` as `VALUE foo 7 3`, `EN` as `END`; errors as they are.
@@ -301,6 +314,12 @@ impl Pending {
             self.downstream.deliver(b"\r\n");
         }
         self.downstream.replied(self.keys);
+    }
+}
+
+impl Conversion {
+    fn tells_a_version(&self) -> bool {
+        matches!(self, Self::Stored | Self::Number | Self::Told)
     }
 }
 

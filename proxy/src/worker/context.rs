@@ -20,7 +20,7 @@ use super::sessions::Sessions;
 use crate::config::Address;
 use crate::metrics::WorkerCounters;
 use crate::replication::Shared;
-use crate::upstream::{Capability, Upstream, UpstreamState};
+use crate::upstream::{Capability, ExplicitCas, Upstream, UpstreamState};
 
 /// The surroundings of every session and upstream connection of a worker.
 pub(crate) struct Context {
@@ -128,9 +128,16 @@ impl Context {
 
     /// Whether a `get` may go up as `mg` without anybody noticing.
     pub(crate) fn gets_are_convertible(&self) -> bool {
-        let capability = self.capability.get();
-        let by_prefix = capability.prefix_statistics || self.notes.prefix_statistics.load(Ordering::Relaxed);
-        capability.meta && !by_prefix && !self.stale_marks_seen()
+        self.capability.get().meta && !self.counts_by_prefix() && !self.stale_marks_seen()
+    }
+
+    /// How far memcached can be told the CAS of items without an app seeing it.
+    pub(crate) fn explicit_cas(&self) -> Option<ExplicitCas> {
+        self.capability.get().explicit_cas.filter(|_| !self.counts_by_prefix())
+    }
+
+    fn counts_by_prefix(&self) -> bool {
+        self.capability.get().prefix_statistics || self.notes.prefix_statistics.load(Ordering::Relaxed)
     }
 
     /// Waits until it is known what memcached can do, or cannot be learned.

@@ -125,3 +125,15 @@ proptest::proptest! {
         let _ = write_value_line(&line, true, &mut Vec::new());
     }
 }
+
+#[test]
+fn classic_words_of_meta_answers() {
+    let words = [&b"HD"[..], b"NS", b"EX", b"NF"].map(classic_words);
+    assert_eq!(words, [&b"STORED"[..], b"NOT_STORED", b"EXISTS", b"NOT_FOUND"].map(Some));
+    for alike in [&b"SERVER_ERROR object too large for cache"[..], b"VA 1", b"CLIENT_ERROR bad data chunk"] {
+        assert_eq!(classic_words(alike), None);
+    }
+    assert!(
+        is_unknown_flag(b"CLIENT_ERROR invalid flag") && !is_unknown_flag(b"CLIENT_ERROR bad data chunk")
+    );
+}

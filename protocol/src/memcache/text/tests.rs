@@ -276,7 +276,7 @@ fn data_behind_odd_storage_lines() {
         ("set k\u{1} 0 0 5\r\n".into(), (7, 7)),
         ("set k\0 0 0 5\r\n".into(), (0, 0)),
         ("ms k 5 Z\r\n".into(), (7, 0)),
-        ("ms k 5 S5\r\n".into(), (7, 0)),
+        ("ms k 5 S5\r\n".into(), (7, 7)),
         ("ms k 5 k k\r\n".into(), (7, 7)),
         ("ms k 5 MX\r\n".into(), (7, 7)),
         ("ms k 5 Me\r\n".into(), (7, 7)),

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use memcloud_protocol::memcache::reply::is_unknown_flag;
+
 use super::super::super::commands;
 use super::super::super::local::{Local, out_of_step};
 use super::super::super::message::{Item, Message, Tag};
@@ -55,7 +57,7 @@ pub(super) async fn answered(local: &mut Local, verb: Verb, answers: u8) -> io::
         let line = local.line().await?;
         match (verb, nth) {
             // It was told a CAS, and is not the memcached any more that said it takes one: the link begins anew.
-            (Verb::Store | Verb::Vivify, _) if line.as_ref() == UNKNOWN_FLAG => return Err(out_of_step()),
+            (Verb::Store | Verb::Vivify, _) if is_unknown_flag(&line) => return Err(out_of_step()),
             (Verb::Store, 0) => stored = line.as_ref() == b"HD",
             // Marks: the item may be evicted again by now.
             (Verb::Store, _) => {}
@@ -65,9 +67,6 @@ pub(super) async fn answered(local: &mut Local, verb: Verb, answers: u8) -> io::
     }
     Ok(stored)
 }
-
-/// What memcached says to a flag that it does not know.
-const UNKNOWN_FLAG: &[u8] = b"CLIENT_ERROR invalid flag";
 
 pub(super) fn deleted(line: &[u8]) -> io::Result<()> {
     if line == b"HD" || line == b"NF" { Ok(()) } else { Err(out_of_step()) }
