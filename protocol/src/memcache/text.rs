@@ -58,7 +58,7 @@ pub struct Framing {
     pub bad_number_swallows: bool,
     /// A classic storage line with a token too many is a store; otherwise an error, its data is read as commands.
     pub extra_token_stores: bool,
-    /// The data behind an `ms` with an unknown flag is taken away.
+    /// The data behind an `ms` with a flag that cannot be one is taken away; behind one that is only unknown it always is.
     pub meta_bad_flag_swallows: bool,
     /// The data behind a `cas` without a token is taken away.
     pub short_cas_swallows: bool,

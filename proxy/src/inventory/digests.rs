@@ -105,7 +105,7 @@ impl<'a> Reading<'a> {
         let item = Item::read(item).ok_or_else(out_of_step)?;
         let digest = digest(&mut self.text, item.seed(), item.len).await?;
         if item.won {
-            commands::mark_stale(&mut self.wins, key, Some(item.cas));
+            commands::give_win_back(&mut self.wins, key, item.cas);
             self.won += 1;
         }
         let expiry = Expiry::from_ttl_left(item.ttl, (self.of.clock)());

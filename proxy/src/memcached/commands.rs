@@ -54,21 +54,29 @@ fn explicit_cas(out: &mut Vec<u8>, cas: Option<u64>) {
     }
 }
 
+/// No server's own counter comes as far as this.
+const COUNTED_MAX: u64 = 1 << 60;
+
 /// Deletes. Answer: `HD` or `NF`.
 pub(crate) fn delete(out: &mut Vec<u8>, key: &[u8]) {
     let base64 = keyed(out, b"md ", key);
     end(out, base64);
 }
 
-/// Marks an item stale and gives its win free, if its CAS still is the given one; the item then has the CAS that
-/// memcached can be told, or a new one. Answer: `HD`, `NF` or `EX`.
-pub(crate) fn mark_stale(out: &mut Vec<u8>, key: &[u8], known: Option<u64>, cas: Option<u64>) {
+/// Marks an item stale and gives its win free; it then has this CAS, or a new one. Answer: `HD` or `NF`.
+pub(crate) fn mark_stale(out: &mut Vec<u8>, key: &[u8], cas: Option<u64>) {
     let base64 = keyed(out, b"md ", key);
     out.extend_from_slice(b" I");
-    if let Some(known) = known {
-        number(out, b" C", known);
-    }
     explicit_cas(out, cas);
+    end(out, base64);
+}
+
+/// Gives the win of a stale item back, if its CAS still is the given one. It then has a new CAS, unless the given one is so
+/// large that memcached must have been told it: then it keeps that. Answer: `HD`, `NF` or `EX`.
+pub(crate) fn give_win_back(out: &mut Vec<u8>, key: &[u8], cas: u64) {
+    let base64 = keyed(out, b"md ", key);
+    number(out, b" I C", cas);
+    explicit_cas(out, Some(cas).filter(|cas| *cas > COUNTED_MAX));
     end(out, base64);
 }
 

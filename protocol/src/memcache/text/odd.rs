@@ -105,10 +105,10 @@ fn meta_set(mut words: Words<'_>, framing: &Framing) -> u64 {
     let key = words.next().unwrap_or_default();
     let body = value_len(words.next().unwrap_or_default(), framing);
     let too_many = words.clone().count() > TOKENS_MAX - 3;
-    let unknown = words.any(|flag| !FLAGS_KNOWN.contains(&flag[0]));
+    let no_flag = words.any(|flag| !matches!(flag[0], b'0'..=b'9' | b'A'..=b'z'));
     let refused = (too_many && !framing.meta_many_flags_swallow)
         || (key.len() > KEY_MAX && !framing.long_key_swallows)
-        || (unknown && !framing.meta_bad_flag_swallows);
+        || (no_flag && !framing.meta_bad_flag_swallows);
     if refused { 0 } else { body }
 }
 
@@ -131,9 +131,6 @@ fn signed(text: &[u8]) -> Option<i64> {
 fn is_unsigned(text: &[u8]) -> bool {
     crate::memcache::number::parse_u64(text.strip_prefix(b"+").unwrap_or(text)).is_some()
 }
-
-/// Letters that are a flag of some meta command in some version.
-const FLAGS_KNOWN: &[u8] = b"bcfhklqstuvxCDEFIJLMNOPRT";
 
 /// Tokens as memcached reads them: separated by one or more blanks, blanks at both ends ignored.
 #[derive(Clone, Debug)]

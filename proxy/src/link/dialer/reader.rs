@@ -110,10 +110,9 @@ impl<'a> Reader<'a> {
     /// The next item, if there is one.
     pub(super) async fn answer(&mut self, item: Unread<'_>) -> io::Result<Option<Found>> {
         let Unread { key, version, marks, .. } = item;
-        let versioned = self.shared.is_versioned();
         let local = connected(&mut self.local, self.config).await?;
         if self.asked.pop_front() != Some(true) {
-            return local.plain(key, marks, versioned).await;
+            return local.plain(key, marks).await;
         }
         match local.marked().await? {
             Marked::Gone => {
@@ -138,7 +137,7 @@ impl<'a> Reader<'a> {
         let mut request = Vec::new();
         commands::read(&mut request, key);
         side.local.write(&request).await?;
-        let found = side.plain(key, marks, versioned).await;
+        let found = side.plain(key, marks).await;
         side.finish().await?;
         found
     }
@@ -190,8 +189,8 @@ async fn connected<'c>(
 }
 
 impl Connected {
-    /// The answer to `mg c t f v u`. `versioned`: a win that was taken is given back without a new CAS.
-    async fn plain(&mut self, key: &[u8], marks: Marks, versioned: bool) -> io::Result<Option<Found>> {
+    /// The answer to `mg c t f v u`.
+    async fn plain(&mut self, key: &[u8], marks: Marks) -> io::Result<Option<Found>> {
         let line = self.local.line().await?;
         if line.as_ref() == b"EN" {
             return Ok(None);
@@ -218,7 +217,7 @@ impl Connected {
         let value = self.local.block(len).await?;
         if won {
             let mut give_back = Vec::new();
-            commands::mark_stale(&mut give_back, key, Some(cas), versioned.then_some(cas));
+            commands::give_win_back(&mut give_back, key, cas);
             self.local.write(&give_back).await?;
             self.given_back += 1;
         }

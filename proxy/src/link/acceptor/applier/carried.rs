@@ -31,7 +31,7 @@ pub(super) fn encode(out: &mut Vec<u8>, mutation: &Message<'_>, versioned: bool)
             let cas = Some(item.cas.unwrap_or(item.tag.time)).filter(|cas| versioned && *cas != 0);
             commands::store(out, &item.key, item.flags, item.exptime, item.value, cas);
             if item.stale {
-                commands::mark_stale(out, &item.key, None, cas);
+                commands::mark_stale(out, &item.key, cas);
             }
             if item.won {
                 commands::take_win(out, &item.key);
