@@ -68,6 +68,12 @@ impl Memcached {
         self.process = launch(&self.server, &self.name, &self.folder, &self.args, &self.address);
     }
 
+    /// The same, as another version.
+    pub fn restart_as(&mut self, server: &Server) {
+        self.server = server.clone();
+        self.restart();
+    }
+
     /// Stops answering without closing anything.
     pub fn hang(&self) {
         self.process.freeze();

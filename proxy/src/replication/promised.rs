@@ -78,6 +78,8 @@ impl<W> Replica<W> {
         if !kept || matches!(effect, Effect::None | Effect::Unknown) {
             return self.complete(slot, effect, now_ms, woken);
         }
+        // Who waits for peers names the newest version there is now: one that nobody was told of while this was in flight.
+        let _ = self.clock.stamp(now_ms);
         self.conclude(slot, version, effect, now_ms, woken)
     }
 }
@@ -131,6 +133,22 @@ mod tests {
         replica.check_invariants();
         replica.connected(PEER);
         assert_eq!(taken(&mut replica), [first.1, second.1], "in order again");
+    }
+
+    #[test]
+    fn what_comes_late_is_not_settled_before_it_is_acknowledged() {
+        let mut replica = replica();
+        let (first, second) = (begin(&mut replica, b"k"), begin(&mut replica, b"l"));
+        complete(&mut replica, second, ITEM);
+        assert_eq!(taken(&mut replica).len(), 1);
+        assert!(replica.acknowledge(PEER, 1, 0, NOW_MS));
+        let shown = replica.settled().live;
+        complete(&mut replica, first, ITEM);
+        let named = replica.latest();
+        assert!(named > shown && named > replica.settled().live);
+        assert_eq!(taken(&mut replica).len(), 1);
+        assert!(replica.acknowledge(PEER, 2, 0, NOW_MS));
+        assert!(replica.settled().live >= named);
     }
 
     #[test]

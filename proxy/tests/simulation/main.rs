@@ -83,7 +83,7 @@ fn plan(seed: u64, sites: usize) -> Plan {
         evictions: bits & 4 != 0,
         breaks: bits & 8 != 0,
         restarts: false,
-        promises: [(seed / 3) % 3 > 0, (seed / 3) % 3 == 1],
+        promises: [!(seed / 3).is_multiple_of(3), (seed / 3) % 3 == 1],
         skew_ms: [0, 50, 5_000][(bits >> 4) as usize % 3],
         bounds: Bounds {
             window_entries: 1 + seed as usize % 5,
