@@ -16,6 +16,7 @@
 //! for itself. Refuses to know what replies look like.
 
 mod binary;
+mod flush;
 mod intent;
 mod label;
 mod local;

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use memcloud_tests::binary::{Frame, GET, SET, reply};
+use memcloud_tests::binary::{FLUSH, FLUSHQ, Frame, GET, NOOP, SET, reply};
 use memcloud_tests::process::Folder;
 use memcloud_tests::sidecar::Settings;
-use memcloud_tests::{Fleet, Memcached, Plan, Sidecar, eventually};
+use memcloud_tests::{Client, Fleet, Memcached, Plan, Sidecar, eventually};
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -79,6 +79,67 @@ fn a_get_of_what_was_stored_under_a_base64_key() {
         answer.starts_with("VALUE foo 0 2 ") && answer.ends_with("\r\nhi\r\nEND\r\nMN\r\n"),
         "{answer:?}"
     );
+}
+
+type Way<'a> = &'a dyn Fn(&mut Client, &mut Client);
+
+/// memcached keeps one time for the last flush and for the next: told of a delay, it brings back what the last one
+/// has removed, and on each site another item perhaps. So it is not told.
+#[test]
+fn a_delayed_flush_brings_nothing_back() {
+    let fleet = pair_of_sites();
+    let [mut app, mut other] = [0, 1].map(|site| fleet.sites[site].sidecar.client());
+    let mut binary = fleet.sites[0].sidecar.client();
+    let delayed = |opcode| Frame { extras: &[0, 0, 0, 100], opaque: 7, ..Frame::new(opcode) }.bytes();
+    let ways: [Way<'_>; 5] = [
+        &|app, _| assert_eq!(app.ask("flush_all 100"), "OK"),
+        &|app, _| assert_eq!(app.ask("flush_all  100"), "OK"),
+        &|app, _| app.send("flush_all 100 noreply\r\n").unwrap(),
+        &|_, binary| {
+            binary.send(delayed(FLUSH)).unwrap();
+            let answer = reply(binary).unwrap();
+            assert_eq!((answer.opcode, answer.status, answer.opaque), (FLUSH, 0, 7));
+        },
+        &|_, binary| {
+            binary.send([delayed(FLUSHQ), Frame::new(NOOP).bytes()].concat()).unwrap();
+            assert_eq!(reply(binary).unwrap().opcode, NOOP);
+        },
+    ];
+    for schedule in ways {
+        assert_eq!(app.set("k", b"v").unwrap(), "STORED");
+        mirrored(&fleet, "k").unwrap();
+        assert_eq!(app.ask("flush_all"), "OK");
+        schedule(&mut app, &mut binary);
+        assert_eq!(app.get("k").unwrap(), None);
+        assert_eq!(mirrored(&fleet, "k"), None);
+    }
+    // The newest one counts, whoever asked for it; one for a time that is past is for now.
+    assert_eq!(app.set("k", b"v").unwrap(), "STORED");
+    mirrored(&fleet, "k").unwrap();
+    assert_eq!(other.ask("flush_all 1"), "OK");
+    assert_eq!(app.get("k").unwrap().unwrap(), b"v");
+    eventually("the flush", SOON, || (app.get("k").unwrap().is_none()).then_some(()));
+    assert_eq!(mirrored(&fleet, "k"), None);
+    assert_eq!(app.set("k", b"v").unwrap(), "STORED");
+    mirrored(&fleet, "k").unwrap();
+    assert_eq!(app.ask("flush_all 2592001"), "OK");
+    assert_eq!(mirrored(&fleet, "k"), None);
+}
+
+/// A memcached that does not flush says so itself, also of a flush that would not reach it before its time.
+#[test]
+fn a_delayed_flush_is_refused_by_a_memcached_that_does_not_flush() {
+    let fleet = Plan::of(2).memcached(0, &["-F"]).start();
+    fleet.wait_in_sync(SOON);
+    let mut app = fleet.sites[0].sidecar.client();
+    for line in ["flush_all", "flush_all 1", "flush_all  1"] {
+        assert_eq!(app.ask(line), "CLIENT_ERROR flush_all not allowed");
+    }
+    let mut binary = fleet.sites[0].sidecar.client();
+    binary.send(Frame { extras: &[0, 0, 0, 1], ..Frame::new(FLUSH) }.bytes()).unwrap();
+    assert_ne!(reply(&mut binary).unwrap().status, 0);
+    assert_eq!(fleet.sites[0].sidecar.client().set("k", b"v").unwrap(), "STORED");
+    assert_eq!(mirrored(&fleet, "k").unwrap(), b"v");
 }
 
 /// A watch that memcached refuses leaves the connection as it was, its later writes mirrored.

@@ -36,7 +36,7 @@ use super::message::{
 };
 use super::state::LinkStopped;
 use crate::net::{Accepted, Listener};
-use crate::replication::{Begin, PeerId, Slot, Version, next_lane, wall_clock_ms};
+use crate::replication::{PeerId, Slot, Version, next_lane, wall_clock_ms};
 
 /// Accepts links until the context says that it is over.
 pub(super) async fn listen(context: Arc<Context>, listener: Listener) {
@@ -248,12 +248,8 @@ impl Inbound<'_> {
     ) -> Result<(), LinkStopped> {
         let acked = applier.acked();
         if delay_s > 0 {
-            let at_ms = wall_clock_ms() + u64::from(delay_s) * 1000;
-            if let Begin::Waiting(wait) = self.context.shared.begin_flush() {
-                self.wait(wait, acked, seat).await?;
-            }
-            let scheduling = applier.schedule_flush(version, at_ms);
-            return patiently(scheduling, &mut self.writer, acked).await.map_err(|_| LinkStopped::Upstream);
+            applier.note_flush(version, wall_clock_ms() + u64::from(delay_s) * 1000);
+            return Ok(());
         }
         let mut granted = None;
         let offer = loop {

@@ -1,8 +1,7 @@
-//! Our own `flush_all` with a delay, when its time has come.
+//! A `flush_all` with a delay, when its time has come.
 //!
-//! memcached flushes by itself then, here and at every peer that heard of it in time. Clocks differ, though,
-//! and a write close to that moment may have lived here and died there. So a second later the same flush is done once more, this
-//! time in the order of all writes: an ordinary flush, mirrored as one.
+//! It was answered when it was asked for, and kept by the replica alone. Now it becomes an ordinary flush: in the
+//! order of all writes, and mirrored as one. So does one whose answer was lost, and one of a peer that is gone.
 
 use std::sync::Arc;
 use std::time::Duration;

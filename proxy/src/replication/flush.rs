@@ -5,9 +5,10 @@
 //! keeps none of them. A peer's flush may destroy here what is newer than it: that becomes a deletion with a fresh
 //! version, mirrored to all: a miss on every side rather than a difference.
 //!
-//! A scheduled flush (`flush_all 30`) is carried out by each memcached on its own, at about the same time. What
-//! was written in between on one side only is then repaired by the site it came from: a second later it runs an
-//! ordinary flush.
+//! A scheduled flush (`flush_all 30`) is a note in the replica, and memcached never hears of it: it keeps one time for
+//! the flush that was and for the one to come, so a schedule would bring back what a flush has just removed. When it is
+//! due the site that was asked runs an ordinary flush, which has a place in the order of all writes. Peers keep the note
+//! too, for the case that this site is gone by then: seconds later they run it themselves.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -101,32 +102,29 @@ impl<W> Replica<W> {
     /// another one, until one is completed.
     pub fn flush_unknown(&mut self, now_ms: u64, woken: &mut Vec<(W, Slot)>) {
         let version = self.clock.stamp(now_ms);
-        self.scheduled = Some(Scheduled { version, at_ms: now_ms, due_ms: Some(now_ms) });
+        self.scheduled = Some(Scheduled { version, at_ms: now_ms, due_ms: now_ms });
         self.open_flush_gate(woken);
     }
 
-    /// A local `flush_all N` was accepted by memcached, or its answer was lost; `at_ms` is when it takes effect.
-    /// True: poke the dialers.
+    /// A local `flush_all N`; `at_ms` is when it takes effect. True: poke the dialers.
     ///
-    /// Memcached keeps one pending flush, and any newer one replaces it. So that both agree on which is newer, send
-    /// it with all gates held: `begin_flush`, the command, this, `complete_flush(false)`.
+    /// As with memcached, one is pending at a time, and any newer flush replaces it.
     pub fn schedule_flush(&mut self, at_ms: u64, now_ms: u64) -> bool {
         self.counters.flushes += 1;
         let version = self.clock.stamp(now_ms);
-        self.scheduled =
-            Some(Scheduled { version, at_ms, due_ms: Some(at_ms.saturating_add(REPAIR_AFTER_MS)) });
+        self.scheduled = Some(Scheduled { version, at_ms, due_ms: at_ms });
         for peer in &mut self.peers {
             peer.scheduled = Some(version);
         }
         !self.peers.is_empty()
     }
 
-    /// True a second after our own scheduled flush was due, and again every second until a flush is completed: run
-    /// an ordinary flush through `begin_flush`.
+    /// True when the scheduled flush is due here, and again every second until a flush is completed: run an ordinary
+    /// flush through `begin_flush`.
     pub fn due_flush(&mut self, now_ms: u64) -> bool {
         match &mut self.scheduled {
-            Some(Scheduled { due_ms: Some(due_ms), .. }) if *due_ms <= now_ms => {
-                *due_ms = now_ms.saturating_add(REPAIR_AFTER_MS);
+            Some(Scheduled { due_ms, .. }) if *due_ms <= now_ms => {
+                *due_ms = now_ms.saturating_add(TRY_AGAIN_MS);
                 true
             }
             _ => false,
@@ -182,28 +180,21 @@ impl<W> Replica<W> {
         grew
     }
 
-    /// A scheduled flush has come from a peer. `Apply`: forward `flush_all N` to memcached.
-    ///
-    /// As with `schedule_flush`: `begin_flush`, this, the command, `complete_flush(false)`.
-    pub fn heard_scheduled_flush(
-        &mut self,
-        from: PeerId,
-        version: Version,
-        at_ms: u64,
-        now_ms: u64,
-    ) -> Offer {
+    /// A scheduled flush has come from a peer: it is noted, and settled by that. False: refused, because its clock is
+    /// too far ahead.
+    pub fn heard_scheduled_flush(&mut self, from: PeerId, version: Version, at_ms: u64, now_ms: u64) -> bool {
         if let Some(refused) = self.refuse(from, version, now_ms) {
-            return refused;
+            return refused != Offer::Skewed;
         }
         let known =
             self.scheduled.map_or(self.last_flush, |scheduled| scheduled.version.max(self.last_flush));
         if version <= known {
             self.peers[from.0].counters.superseded += 1;
-            return Offer::Superseded;
+            return true;
         }
         self.peers[from.0].counters.applied += 1;
-        self.scheduled = Some(Scheduled { version, at_ms, due_ms: None });
-        Offer::Apply(Slot::FLUSH)
+        self.scheduled = Some(Scheduled { version, at_ms, due_ms: at_ms.saturating_add(PEER_IS_LATE_MS) });
+        true
     }
 
     /// The last write in flight is done: a flush that waited may run.
@@ -262,5 +253,8 @@ impl<W> Replica<W> {
     }
 }
 
-/// Memcached's flushes are a second apart at most: only then is nothing older left on any side.
-const REPAIR_AFTER_MS: u64 = 1000;
+/// A flush that was due and did not come about is tried again.
+const TRY_AGAIN_MS: u64 = 1000;
+/// How long after it was due a peer's scheduled flush is awaited before it is run here: the peer has asked its
+/// memcached by then and sent it, unless it is gone. If it is only far away everything is flushed twice.
+const PEER_IS_LATE_MS: u64 = 5000;

@@ -113,13 +113,13 @@ pub struct Replica<W> {
     pub(super) counters: Counters,
 }
 
-/// A `flush_all` with a delay that memcached has accepted.
+/// A `flush_all` with a delay, our own or a peer's.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Scheduled {
     pub(super) version: Version,
     pub(super) at_ms: u64,
-    /// When we run it again as an ordinary flush; None for a peer's, which does that itself.
-    pub(super) due_ms: Option<u64>,
+    /// When it is run here: its time, or for a peer's the time when the peer must be gone.
+    pub(super) due_ms: u64,
 }
 
 impl<W> Replica<W> {

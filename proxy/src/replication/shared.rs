@@ -37,8 +37,6 @@ pub enum Outcome {
     Flush(bool),
     /// Of a flush whose answer never came.
     FlushUnknown,
-    /// Of a flush with a delay: memcached carries it out at this time.
-    Scheduled(u64),
 }
 
 /// Answer to a request for a gate.
@@ -242,10 +240,6 @@ impl Shared {
                         replica.flush_unknown(now_ms, woken);
                         false
                     }
-                    Outcome::Scheduled(at_ms) => {
-                        let owed = replica.schedule_flush(at_ms, now_ms);
-                        replica.complete_flush(false, now_ms, woken) || owed
-                    }
                 };
             }
             (owed, replica.latest())
@@ -254,6 +248,13 @@ impl Shared {
             self.poke_all();
         }
         newest
+    }
+
+    /// An app wants a flush at this time. It is run by whoever asks the replica what is due.
+    pub fn schedule_flush(&self, at_ms: u64, now_ms: u64) {
+        if self.lock().schedule_flush(at_ms, now_ms) {
+            self.poke_all();
+        }
     }
 
     /// Tells every dialer that something is owed.

@@ -56,6 +56,75 @@ fn what_a_peer_refuses_because_of_our_clock_is_shown_until_a_flush() {
     a.check_invariants();
 }
 
+/// What is handed out for the peer, if it is a flush: its version and its delay.
+fn take_flush(replica: &mut Replica<()>, now_ms: u64) -> Option<(Version, u64)> {
+    let mut owed = Vec::new();
+    replica.take(PEER, 100, now_ms, &mut owed);
+    match owed[..] {
+        [Owed::Flush { version, delay_ms }] => Some((version, delay_ms)),
+        _ => None,
+    }
+}
+
+fn flush(replica: &mut Replica<()>, now_ms: u64) {
+    assert!(replica.begin_flush(|| ()));
+    replica.complete_flush(true, now_ms, &mut Vec::new());
+}
+
+#[test]
+fn a_scheduled_flush_is_run_by_its_origin_when_it_is_due() {
+    let mut a = replica("a");
+    a.connected(PEER);
+    a.schedule_flush(NOW_MS + 3000, NOW_MS);
+    assert_eq!(take_flush(&mut a, NOW_MS + 500).map(|(_, delay_ms)| delay_ms), Some(2500));
+    assert!(!a.due_flush(NOW_MS + 2999));
+    assert!(a.due_flush(NOW_MS + 3000));
+    assert!(!a.due_flush(NOW_MS + 3001), "it is on its way");
+    assert!(a.due_flush(NOW_MS + 4000), "it did not come about");
+    flush(&mut a, NOW_MS + 4001);
+    assert!(!a.due_flush(NOW_MS + 100_000));
+    assert_eq!(take_flush(&mut a, NOW_MS + 4001).map(|(_, delay_ms)| delay_ms), Some(0));
+}
+
+#[test]
+fn a_newer_flush_replaces_a_scheduled_one() {
+    let mut a = replica("a");
+    a.schedule_flush(NOW_MS + 1000, NOW_MS);
+    a.schedule_flush(NOW_MS + 9000, NOW_MS + 1);
+    assert!(!a.due_flush(NOW_MS + 8999));
+    flush(&mut a, NOW_MS + 2);
+    assert!(!a.due_flush(NOW_MS + 9000));
+    // What the peer has not heard of yet it need not hear of any more.
+    a.connected(PEER);
+    assert_eq!(take_flush(&mut a, NOW_MS + 3).map(|(_, delay_ms)| delay_ms), Some(0));
+    assert_eq!(take_flush(&mut a, NOW_MS + 3), None);
+}
+
+#[test]
+fn a_peers_scheduled_flush_is_run_here_if_the_peer_is_gone() {
+    let (mut a, mut b) = (replica("a"), replica("b"));
+    a.connected(PEER);
+    let schedule = |a: &mut Replica<()>, b: &mut Replica<()>, at_ms: u64, now_ms| {
+        a.schedule_flush(at_ms, now_ms);
+        let (version, delay_ms) = take_flush(a, now_ms).expect("the schedule");
+        assert!(b.heard_scheduled_flush(PEER, version, now_ms + delay_ms, now_ms));
+    };
+    schedule(&mut a, &mut b, NOW_MS + 1000, NOW_MS);
+    assert!(!b.due_flush(NOW_MS + 5999), "the peer is still expected to run it");
+    assert!(b.due_flush(NOW_MS + 6000));
+    flush(&mut b, NOW_MS + 6000);
+    assert!(!b.due_flush(NOW_MS + 60_000));
+    // The peer is not gone: what it sends is what was awaited.
+    schedule(&mut a, &mut b, NOW_MS + 61_000, NOW_MS + 60_000);
+    assert!(a.due_flush(NOW_MS + 61_000));
+    flush(&mut a, NOW_MS + 61_001);
+    let (version, _) = take_flush(&mut a, NOW_MS + 61_001).expect("the flush itself");
+    let offer = b.offer_flush(PEER, version, NOW_MS + 61_001, || ());
+    assert_eq!(offer, Offer::Apply(Slot::FLUSH));
+    b.applied_flush(PEER, version, NOW_MS + 61_002, &mut Vec::new());
+    assert!(!b.due_flush(NOW_MS + 100_000));
+}
+
 #[test]
 fn acks_of_refused_mutations_are_held_to_the_rules() {
     let mut a = replica("a");

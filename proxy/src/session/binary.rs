@@ -4,8 +4,8 @@
 use std::rc::Rc;
 
 use memcloud_protocol::memcache::binary::{self, Command, Decoded, Request};
-use memcloud_protocol::memcache::expiry::Expiry;
 
+use super::flush::{When, without_body};
 use super::label::binary_label;
 use super::{Session, Step, WHOLE_REQUEST_MAX, intent};
 use crate::replication::effect::Intent;
@@ -68,6 +68,9 @@ impl Session {
         request: &Request<'_>,
         packet: &[u8],
     ) -> Result<(), Step> {
+        if matches!(request.command, Command::Flush { .. }) && self.context.replication.is_some() {
+            return self.send_flush_packet(upstream, request, packet);
+        }
         let write = self.write_of(upstream, request, &packet[request.head..])?;
         let shape = if matches!(request.command, Command::Stat) { Shape::Packets } else { Shape::Packet };
         let mut pending = self.owed(shape, binary_label(&request.command));
@@ -82,6 +85,36 @@ impl Session {
         Ok(())
     }
 
+    fn send_flush_packet(
+        &mut self,
+        upstream: &Rc<Upstream>,
+        request: &Request<'_>,
+        packet: &[u8],
+    ) -> Result<(), Step> {
+        let Command::Flush { delay } = request.command else { return Ok(()) };
+        let mut pending = self.owed(Shape::Packet, binary_label(&request.command));
+        pending.quiet = quiet_of(request);
+        let mut at_once = Vec::new();
+        let packet = match self.note_flush(delay.unwrap_or(0).into())? {
+            When::Noted if request.quiet.is_some() => return Ok(()),
+            When::Noted => {
+                self.say_success(&request.header);
+                return Ok(());
+            }
+            When::Now => {
+                self.gate_of_all(upstream)?;
+                pending.write =
+                    Some(Box::new(Write { hold: Hold::All, intent: Intent::Flush, effect: None }));
+                without_body(&request.header).write(&mut at_once);
+                &at_once
+            }
+            When::Refused => packet,
+        };
+        let opcode = request.quiet.unwrap_or(request.header.opcode);
+        upstream.request(&[&[packet[0], opcode], &packet[2..]], pending);
+        Ok(())
+    }
+
     fn write_of(
         &mut self,
         upstream: &Rc<Upstream>,
@@ -92,14 +125,6 @@ impl Session {
             return Ok(None);
         }
         let now_s = self.context.wall_seconds();
-        if let Command::Flush { delay } = request.command {
-            let hold =
-                self.gate_of_all(upstream)?.then(|| match Expiry::from_binary(delay.unwrap_or(0), now_s) {
-                    Expiry::At(at_s) => Hold::Scheduled(at_s * 1000),
-                    Expiry::Never | Expiry::Past => Hold::All,
-                });
-            return Ok(hold.map(|hold| Write { hold, intent: Intent::Flush, effect: None }));
-        }
         let Some(intent) = intent::of_binary(request, value, now_s) else { return Ok(None) };
         let hold = self.gate(request.key, upstream)?;
         Ok(hold.map(|hold| Write { hold, intent, effect: None }))

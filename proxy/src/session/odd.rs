@@ -5,9 +5,9 @@
 
 use std::rc::Rc;
 
-use memcloud_protocol::memcache::expiry::Expiry;
 use memcloud_protocol::memcache::text::{Command, Meta, Reach, Request};
 
+use super::flush::{When, odd_delay};
 use super::label::label;
 use super::{Session, Step};
 use crate::metrics::CommandName;
@@ -23,7 +23,10 @@ impl Session {
         body: &[u8],
     ) -> Result<(), Step> {
         self.note_marks(request);
-        let write = self.write_of_odd(upstream, request)?;
+        if self.context.replication.is_some() && matches!(request.reach(), Reach::Everything) {
+            return self.send_odd_flush(upstream, request);
+        }
+        let write = self.write_of_odd(request);
         if request.line.first() == Some(&FIRST_BYTE_OF_BINARY) {
             // As the first byte of a fresh connection it would make that a binary one.
             let mut pending = self.owed(Shape::Line, CommandName::Other);
@@ -36,34 +39,40 @@ impl Session {
         Ok(())
     }
 
-    fn write_of_odd(
-        &mut self,
-        upstream: &Upstream,
-        request: &Request<'_>,
-    ) -> Result<Option<Box<Write>>, Step> {
-        if self.context.replication.is_none() {
-            return Ok(None);
-        }
+    fn write_of_odd(&self, request: &Request<'_>) -> Option<Box<Write>> {
+        self.context.replication.as_ref()?;
         let keys: Vec<Box<[u8]>> = match request.reach() {
-            Reach::Nothing => return Ok(None),
-            Reach::Everything => {
-                let hold = self.gate_of_all(upstream)?.then(|| self.hold_of_odd_flush(request));
-                return Ok(hold.map(|hold| Box::new(Write { hold, intent: Intent::Flush, effect: None })));
-            }
+            Reach::Nothing | Reach::Everything => return None,
             Reach::Key(key) => vec![key.as_ref().into()],
             Reach::Keys(keys) => keys.map(Into::into).collect(),
         };
-        Ok(Some(Box::new(Write { hold: Hold::Afterwards(keys), intent: Intent::Odd, effect: None })))
+        Some(Box::new(Write { hold: Hold::Afterwards(keys), intent: Intent::Odd, effect: None }))
     }
 
-    /// `flush_all` oddly written; memcached reads its delay all the same.
-    fn hold_of_odd_flush(&self, request: &Request<'_>) -> Hold {
-        let words = request.line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
-        let delay = words.skip(1).find_map(|word| std::str::from_utf8(word).ok()?.parse::<i64>().ok());
-        match Expiry::from_exptime(delay.unwrap_or(0), self.context.wall_seconds()) {
-            Expiry::At(at_s) if delay > Some(0) => Hold::Scheduled(at_s.saturating_mul(1000)),
-            _ => Hold::All,
-        }
+    /// memcached reads the delay of a `flush_all` however it is written.
+    fn send_odd_flush(&mut self, upstream: &Rc<Upstream>, request: &Request<'_>) -> Result<(), Step> {
+        let (delay, noreply) = odd_delay(request.line);
+        let when = self.note_flush(delay)?;
+        let mut pending = self.owed(Shape::UntilNoop, label(&request.command));
+        let line = match when {
+            When::Noted => {
+                self.say_ok(noreply);
+                return Ok(());
+            }
+            When::Refused => request.line,
+            When::Now => {
+                self.gate_of_all(upstream)?;
+                pending.write =
+                    Some(Box::new(Write { hold: Hold::All, intent: Intent::Flush, effect: None }));
+                match (delay > 0, noreply) {
+                    (false, _) => request.line,
+                    (true, false) => b"flush_all\r\n",
+                    (true, true) => b"flush_all noreply\r\n",
+                }
+            }
+        };
+        upstream.request(&[line, b"mn\r\n"], pending);
+        Ok(())
     }
 
     /// Notices that stale marks come into use, however the line is written.

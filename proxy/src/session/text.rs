@@ -11,11 +11,11 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use memcloud_protocol::memcache::expiry::Expiry;
 use memcloud_protocol::memcache::text::{
     self, Command, Decoded, GatVerb, GetVerb, Keys, Meta, MetaMode, MetaVerb, Request,
 };
 
+use super::flush::When;
 use super::label::label;
 use super::odd::reflects_any_bytes;
 use super::versioned::Store;
@@ -50,7 +50,7 @@ impl Session {
     }
 
     /// Whether what memcached makes of ill-formed input is still to be asked. Once: it may be away.
-    fn must_ask(&self) -> bool {
+    pub(super) fn must_ask(&self) -> bool {
         !self.context.capability_known.get() && !self.asked_capability
     }
 
@@ -165,7 +165,7 @@ impl Session {
                 }
             }
             Command::Touch { key, .. } => self.send_write(upstream, request, key, Intent::Touch)?,
-            Command::FlushAll { delay } => self.send_flush(upstream, request, delay.unwrap_or(0), now_s)?,
+            Command::FlushAll { delay } => self.send_flush(upstream, request, delay.unwrap_or(0))?,
             Command::Meta(meta) if reflects_any_bytes(&meta) => {
                 return self.send_odd(upstream, request, body);
             }
@@ -249,19 +249,20 @@ impl Session {
         Ok(())
     }
 
-    fn send_flush(
-        &mut self,
-        upstream: &Rc<Upstream>,
-        request: &Request<'_>,
-        delay: i64,
-        now_s: u64,
-    ) -> Result<(), Step> {
-        let write = self.gate_of_all(upstream)?.then(|| match Expiry::from_exptime(delay, now_s) {
-            Expiry::At(at_s) if delay > 0 => Hold::Scheduled(at_s.saturating_mul(1000)),
-            _ => Hold::All,
-        });
-        let write = write.map(|hold| Box::new(Write { hold, intent: Intent::Flush, effect: None }));
-        self.send_line(upstream, request, b"", Shape::Line, write);
+    fn send_flush(&mut self, upstream: &Rc<Upstream>, request: &Request<'_>, delay: i64) -> Result<(), Step> {
+        let when = self.note_flush(delay)?;
+        let held = matches!(when, When::Now) && self.gate_of_all(upstream)?;
+        let write = held.then(|| Box::new(Write { hold: Hold::All, intent: Intent::Flush, effect: None }));
+        match when {
+            When::Noted => self.say_ok(request.quiet.is_some()),
+            When::Now if held => {
+                let mut pending = self.owed(Shape::Line, label(&request.command));
+                pending.quiet = quiet_of(request);
+                pending.write = write;
+                upstream.request(&[b"flush_all\r\n"], pending);
+            }
+            When::Now | When::Refused => self.send_line(upstream, request, b"", Shape::Line, None),
+        }
         Ok(())
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Capability {
     pub(crate) binary_only: bool,
     /// It counts by prefix of keys (`-D`, `stats detail on`): `get` is counted there, `mg` is not.
     pub(crate) prefix_statistics: bool,
+    /// It does not flush (`-F`).
+    pub(crate) refuses_flush: bool,
     /// It wants a user and a password first (`-Y`): every session says its own.
     pub authentication: bool,
     /// How it frames ill-formed storage lines.
@@ -42,6 +44,7 @@ impl Default for Capability {
             meta: true,
             prefix_statistics: false,
             binary_only: false,
+            refuses_flush: false,
             authentication: false,
             framing: Framing::default(),
             explicit_cas: None,
@@ -180,9 +183,12 @@ async fn ask_all(link: &mut BufReader<Stream>) -> io::Result<(String, Capability
     }
     let settings = lines_before_version(link, b"stats settings\r\n").await?;
     let prefix_statistics = settings.iter().any(|line| line == b"STAT detail_enabled yes");
+    let refuses_flush = settings.iter().any(|line| line == b"STAT flush_enabled no");
     let answer = if meta { lines_before_version(link, ExplicitCas::PROBE).await? } else { Vec::new() };
     let explicit_cas = ExplicitCas::of(&answer, &settings);
-    Ok((version, Capability { meta, prefix_statistics, framing, explicit_cas, ..Capability::default() }))
+    let known =
+        Capability { meta, prefix_statistics, refuses_flush, framing, explicit_cas, ..Capability::default() };
+    Ok((version, known))
 }
 
 /// Sends an ill-formed storage line that announces two bytes, and `mn` as those bytes: is it data or a command?

@@ -87,7 +87,7 @@ pub(crate) struct Write {
 impl Write {
     /// Whether others wait until it is answered.
     pub(crate) fn holds_a_gate(&self) -> bool {
-        matches!(self.hold, Hold::Key(_) | Hold::Promised(..) | Hold::All | Hold::Scheduled(_))
+        matches!(self.hold, Hold::Key(_) | Hold::Promised(..) | Hold::All)
     }
 }
 
@@ -104,8 +104,6 @@ pub(crate) enum Hold {
     Afterwards(Vec<Box<[u8]>>),
     /// None, and nothing is replicated: the session wants to know.
     Told(Rc<RefCell<Option<Effect>>>),
-    /// Everything's, for `flush_all` with a delay, due at this time in milliseconds since 1970.
-    Scheduled(u64),
 }
 
 impl Hold {

@@ -170,10 +170,7 @@ impl super::Write {
             }
             Hold::Afterwards(_) => {}
             Hold::Told(told) => *told.borrow_mut() = Some(effect),
-            Hold::Scheduled(at_ms) if !matches!(effect, Effect::None) => {
-                batch.outcomes.push(Outcome::Scheduled(at_ms));
-            }
-            Hold::All | Hold::Scheduled(_) => batch.outcomes.push(match effect {
+            Hold::All => batch.outcomes.push(match effect {
                 Effect::None => Outcome::Flush(false),
                 Effect::Unknown => Outcome::FlushUnknown,
                 Effect::Removed | Effect::Item { .. } => Outcome::Flush(true),

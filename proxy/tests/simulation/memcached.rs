@@ -27,7 +27,6 @@ pub(crate) enum Command {
 #[derive(Debug, Default)]
 pub(crate) struct Memcached {
     pub(crate) items: BTreeMap<Vec<u8>, Item>,
-    flush_at_ms: Option<u64>,
 }
 
 impl Memcached {
@@ -63,22 +62,8 @@ impl Memcached {
         Effect::Item { payload: Some(payload), marks: Marks::default() }
     }
 
-    /// `flush_all`: at once, or later; each replaces one that is pending.
-    pub(crate) fn flush(&mut self, at_ms: Option<u64>) {
-        self.flush_at_ms = at_ms;
-        if at_ms.is_none() {
-            self.items.clear();
-        }
-    }
-
-    pub(crate) fn tick(&mut self, now_ms: u64) {
-        if self.flush_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
-            self.flush(None);
-        }
-    }
-
-    pub(crate) fn flush_is_pending(&self) -> bool {
-        self.flush_at_ms.is_some()
+    pub(crate) fn flush(&mut self) {
+        self.items.clear();
     }
 }
 

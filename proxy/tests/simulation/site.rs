@@ -25,7 +25,6 @@ pub(crate) enum Message {
 pub(crate) enum Request {
     Write { slot: Slot, promised: Option<Version>, key: Vec<u8>, command: Command },
     Flush,
-    FlushLater { delay_ms: u64 },
     Mirror { slot: Slot, from: usize, place: u64, key: Vec<u8>, version: Version, item: Option<Item> },
     MirrorFlush { from: usize, place: u64, version: Version },
     Drop { slot: Slot, key: Vec<u8>, from: usize, place: u64 },
@@ -42,7 +41,6 @@ pub(crate) struct Lane {
 enum Job {
     Write { lane: usize, key: Vec<u8>, command: Command },
     Flush,
-    FlushLater { delay_ms: u64 },
     Mirror { from: usize, link: u64, message: Message },
 }
 
@@ -166,19 +164,16 @@ impl Site {
         }
     }
 
-    /// With all gates held, so that it stands before or after every other flush here as it does in memcached.
-    pub(crate) fn flush_later(&mut self, lane: usize, delay_ms: u64) {
-        let job = self.job(Job::FlushLater { delay_ms });
-        if self.replica.begin_flush(|| job) {
-            self.jobs.remove(&job);
-            self.lanes[lane].sent.push_back(Request::FlushLater { delay_ms });
-        }
+    /// Memcached hears nothing of it before it is due.
+    pub(crate) fn flush_later(&mut self, now_ms: u64, delay_ms: u64) {
+        let now_ms = now_ms + self.clock_skew_ms;
+        self.replica.schedule_flush(now_ms + delay_ms, now_ms);
     }
 
     // ---- upstream
 
     /// Memcached executes the next request of a lane.
-    pub(crate) fn execute(&mut self, lane: usize, now_ms: u64) -> bool {
+    pub(crate) fn execute(&mut self, lane: usize) -> bool {
         let Some(request) = self.lanes[lane].sent.pop_front() else { return false };
         let effect = match &request {
             Request::Write { key, command, .. } => self.memcached.run(key, command.clone()),
@@ -186,18 +181,14 @@ impl Site {
                 self.memcached.run(key, Command::Set(item.clone()))
             }
             Request::Drop { slot: Slot::FLUSH, .. } => {
-                self.memcached.flush(None);
+                self.memcached.flush();
                 Effect::None
             }
             Request::Mirror { key, .. } | Request::Drop { key, .. } => {
                 self.memcached.run(key, Command::Delete)
             }
             Request::Flush | Request::MirrorFlush { .. } => {
-                self.memcached.flush(None);
-                Effect::None
-            }
-            Request::FlushLater { delay_ms } => {
-                self.memcached.flush(Some(now_ms + delay_ms));
+                self.memcached.flush();
                 Effect::None
             }
         };
@@ -228,11 +219,6 @@ impl Site {
             Request::Flush => {
                 self.replica.complete_flush(true, now_ms + self.clock_skew_ms, &mut woken);
                 self.note_flush(truth);
-            }
-            Request::FlushLater { delay_ms } => {
-                let now_ms = now_ms + self.clock_skew_ms;
-                self.replica.schedule_flush(now_ms + delay_ms, now_ms);
-                self.replica.complete_flush(false, now_ms, &mut woken);
             }
             Request::Mirror { slot, from, place, key, version, .. } => {
                 let before = self.shadow.insert(key, version);
@@ -265,7 +251,7 @@ impl Site {
     /// The connection of a lane breaks. Some of what was sent is executed; nothing is answered.
     pub(crate) fn break_lane(&mut self, lane: usize, now_ms: u64, rng: &mut Rng, truth: &mut Truth) {
         self.lanes_broken += 1;
-        while rng.chance(600) && self.execute(lane, now_ms) {}
+        while rng.chance(600) && self.execute(lane) {}
         let lane = std::mem::take(&mut self.lanes[lane]);
         let now_ms = now_ms + self.clock_skew_ms;
         let mut woken = Vec::new();
@@ -276,11 +262,6 @@ impl Site {
                     self.note_local(&key, version.expect("it may have changed"), None, truth);
                 }
                 Request::Flush => self.replica.flush_unknown(now_ms, &mut woken),
-                // Whether memcached heard it is unknown: the ordinary flush that follows makes it so.
-                Request::FlushLater { delay_ms } => {
-                    self.replica.schedule_flush(now_ms + delay_ms, now_ms);
-                    self.replica.complete_flush(false, now_ms, &mut woken);
-                }
                 Request::Mirror { slot, from, .. } | Request::Drop { slot, from, .. } => {
                     self.replica.abandon(slot, self.peer(from), &mut woken);
                 }
@@ -303,19 +284,11 @@ impl Site {
                 }
                 Job::Write { lane, key, command } => self.send_write(slot, lane, key, command, now_ms),
                 Job::Flush => self.lanes[0].sent.push_back(Request::Flush),
-                Job::FlushLater { delay_ms } => {
-                    self.lanes[0].sent.push_back(Request::FlushLater { delay_ms });
-                }
                 Job::Mirror { from, link, .. } if link != self.acceptors[from].link => {
                     self.replica.abandon(slot, self.peer(from), &mut more);
                 }
                 Job::Mirror { from, message, .. } => {
                     self.acceptors[from].stalled = false;
-                    if let Message::Flush { version, delay_ms: 1.. } = message {
-                        self.hear_scheduled(from, version, &message, now_ms, &mut more);
-                        woken.extend(more);
-                        continue;
-                    }
                     let version = match &message {
                         Message::Put { version, .. } | Message::Flush { version, .. } => *version,
                         Message::Mark { .. } => unreachable!("marks pass no gate"),
@@ -338,7 +311,7 @@ impl Site {
     pub(crate) fn hang_up(&mut self, from: usize, now_ms: u64, rng: &mut Rng, truth: &mut Truth) {
         let lane = SESSION_LANES + from;
         if rng.chance(500) {
-            while self.execute(lane, now_ms) {}
+            while self.execute(lane) {}
             while self.answer(lane, now_ms, rng, truth) {}
         }
         self.break_lane(lane, now_ms, rng, truth);
@@ -347,7 +320,7 @@ impl Site {
         self.replica.inbound_disconnected(self.peer(from));
     }
 
-    pub(crate) fn receive(&mut self, from: usize, message: Message, now_ms: u64, rng: &mut Rng) {
+    pub(crate) fn receive(&mut self, from: usize, message: Message, now_ms: u64) {
         let now_ms = now_ms + self.clock_skew_ms;
         let peer = self.peer(from);
         let link = self.acceptors[from].link;
@@ -360,17 +333,11 @@ impl Site {
             Message::Flush { version, delay_ms: 0 } => {
                 self.replica.offer_flush(peer, *version, now_ms, || job)
             }
-            Message::Flush { version, .. } => {
-                if !self.replica.begin_flush(|| job) {
-                    self.acceptors[from].stalled = true;
-                    return;
-                }
-                let mut woken = Vec::new();
-                self.jobs.remove(&job);
-                self.hear_scheduled(from, *version, &message, now_ms - self.clock_skew_ms, &mut woken);
-                self.wake(woken, now_ms - self.clock_skew_ms, rng);
-                self.process(from, now_ms);
-                return;
+            Message::Flush { version, delay_ms } => {
+                let settled = self.replica.heard_scheduled_flush(peer, *version, now_ms + delay_ms, now_ms);
+                assert!(settled, "clocks are near enough");
+                // There is nothing else to be done about it.
+                Offer::Superseded
             }
             Message::Mark { version, owed } => {
                 let mark = Message::Mark { version: *version, owed: *owed };
@@ -389,24 +356,6 @@ impl Site {
         self.jobs.remove(&job);
         self.follow(offer, from, message);
         self.process(from, now_ms);
-    }
-
-    fn hear_scheduled(
-        &mut self,
-        from: usize,
-        version: Version,
-        message: &Message,
-        now_ms: u64,
-        woken: &mut Vec<(u64, Slot)>,
-    ) {
-        let Message::Flush { delay_ms, .. } = message else { return };
-        let here_ms = now_ms + self.clock_skew_ms;
-        let offer = self.replica.heard_scheduled_flush(self.peer(from), version, here_ms + delay_ms, here_ms);
-        if matches!(offer, Offer::Apply(_)) {
-            self.memcached.flush(Some(now_ms + delay_ms));
-        }
-        self.replica.complete_flush(false, here_ms, woken);
-        self.follow(Offer::Superseded, from, message.clone());
     }
 
     fn follow(&mut self, offer: Offer, from: usize, message: Message) {

@@ -45,7 +45,7 @@ pub(crate) struct World {
     truth: Truth,
     writes: u64,
     busy: bool,
-    /// When the last scheduled flush is repaired by an ordinary one.
+    /// When the last scheduled flush was run, by whom it may be.
     repaired_at_ms: u64,
     pub(crate) restarts: u64,
 }
@@ -104,7 +104,7 @@ impl World {
             }
             994..995 if self.plan.flushes => {
                 let delay_ms = 1000 * (1 + self.rng.below(3));
-                self.sites[site].flush_later(0, delay_ms);
+                self.sites[site].flush_later(self.now_ms, delay_ms);
                 self.repaired_at_ms = u64::MAX;
             }
             995..998 if self.plan.restarts => self.restart(site),
@@ -124,7 +124,7 @@ impl World {
             0..50 => {
                 let lane = self.rng.index(SESSION_LANES + self.plan.sites);
                 if self.rng.chance(500) {
-                    self.sites[site].execute(lane, self.now_ms);
+                    self.sites[site].execute(lane);
                 } else {
                     self.answer(site, lane);
                 }
@@ -143,7 +143,6 @@ impl World {
             self.now_ms += self.rng.below(700);
         }
         for site in &mut self.sites {
-            site.memcached.tick(self.now_ms);
             if site.replica.due_flush(self.now_ms + site.clock_skew_ms) {
                 site.flush(0);
             }
@@ -232,7 +231,7 @@ impl World {
             return false;
         }
         let Some(message) = link.messages.pop_front() else { return false };
-        self.sites[site].receive(from, message, self.now_ms, &mut self.rng);
+        self.sites[site].receive(from, message, self.now_ms);
         true
     }
 
@@ -291,12 +290,12 @@ impl World {
         for round in 0..1000 {
             self.now_ms += 20;
             if self.repaired_at_ms == u64::MAX && round == 5 {
-                self.repaired_at_ms = self.now_ms + 5_000;
+                self.repaired_at_ms = self.now_ms + 10_000;
             }
             self.pass_time();
             for site in 0..self.plan.sites {
                 for lane in 0..SESSION_LANES + self.plan.sites {
-                    while self.sites[site].execute(lane, self.now_ms) {}
+                    while self.sites[site].execute(lane) {}
                     while self.answer(site, lane) {}
                 }
                 for other in (0..self.plan.sites).filter(|other| *other != site) {
@@ -322,10 +321,7 @@ impl World {
             let gaps = (0..self.plan.sites - 1)
                 .any(|peer| site.replica.status(memcloud_proxy::replication::PeerId(peer), 0).gap.is_some());
             let in_sync = site.replica.in_sync() || gaps;
-            in_sync
-                && site.is_quiet()
-                && !site.memcached.flush_is_pending()
-                && site.replica.counters().ledger_entries == 0
+            in_sync && site.is_quiet() && site.replica.counters().ledger_entries == 0
         }) && self.links.iter().flatten().all(|link| link.messages.is_empty())
     }
 

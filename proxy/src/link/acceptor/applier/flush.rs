@@ -3,7 +3,7 @@
 use std::io;
 
 use super::Applier;
-use crate::replication::{Offer, Outcome, Slot, Version, Wait, wall_clock_ms};
+use crate::replication::{Offer, Slot, Version, Wait, wall_clock_ms};
 
 impl Applier {
     /// Offers a flush. A wait: await it and come again with the slot.
@@ -39,7 +39,7 @@ impl Applier {
                 return Ok(());
             }
         };
-        let flushed = match self.flush_all(0).await {
+        let flushed = match self.flush_all().await {
             Ok(flushed) => flushed,
             Err(error) => {
                 self.bury(vec![slot]);
@@ -64,36 +64,17 @@ impl Applier {
         Ok(())
     }
 
-    /// A flush that is to come: memcached keeps the time. The caller holds all gates, so that the newest one known
-    /// here is also the one that memcached keeps; they are given back here.
-    pub(in crate::link::acceptor) async fn schedule_flush(
-        &mut self,
-        version: Version,
-        at_ms: u64,
-    ) -> io::Result<()> {
+    /// A flush that is to come is only noted: its origin sends an ordinary one when it is due.
+    pub(in crate::link::acceptor) fn note_flush(&mut self, version: Version, at_ms: u64) {
         let now_ms = wall_clock_ms();
-        let offer = self.shared.lock().heard_scheduled_flush(self.from, version, at_ms, now_ms);
-        let answered = if matches!(offer, Offer::Apply(_)) {
-            // A gate may have taken longer than the delay; 0 would be an ordinary flush.
-            let delay_s = at_ms.saturating_sub(now_ms).div_ceil(1000).max(1);
-            self.flush_all(delay_s).await.map(|_| ())
-        } else {
-            Ok(())
-        };
-        if answered.is_err() {
-            // The schedule stays noted: its origin flushes once more when it is due.
-            self.bury(vec![Slot::FLUSH]);
-            return answered;
-        }
-        self.shared.complete(vec![Outcome::Flush(false)], wall_clock_ms());
-        self.acked.refused += u64::from(offer == Offer::Skewed);
+        let settled = self.shared.lock().heard_scheduled_flush(self.from, version, at_ms, now_ms);
+        self.acked.refused += u64::from(!settled);
         self.acked.count += 1;
-        Ok(())
     }
 
     /// False: memcached does not flush (started with `-F`).
-    async fn flush_all(&mut self, delay_s: u64) -> io::Result<bool> {
-        self.local.write(format!("flush_all {delay_s}\r\n").as_bytes()).await?;
+    async fn flush_all(&mut self) -> io::Result<bool> {
+        self.local.write(b"flush_all 0\r\n").await?;
         let flushed = self.local.line().await?.as_ref() == b"OK";
         self.refused += u64::from(!flushed);
         Ok(flushed)
