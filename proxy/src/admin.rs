@@ -31,11 +31,15 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{self, Figures, MemcachedStats, ReplicationFigures, Totals, WorkerCounters};
+use crate::metrics::{
+    self, FailoverFigures, Figures, MemcachedStats, ReplicationFigures, Totals, WorkerCounters,
+};
 
 pub use liveness::Liveness;
 pub use stats::read_stats;
-pub use status::{AckStatus, InboundState, PeerState, PeerStatus, Status, UpstreamState, UpstreamStatus};
+pub use status::{
+    AckStatus, FailoverStatus, InboundState, PeerState, PeerStatus, Status, UpstreamState, UpstreamStatus,
+};
 
 /// Who knows the state of the proxy. Every answer is given at once, but for memcached's own figures.
 pub trait AdminSource: Send + Sync + 'static {
@@ -120,6 +124,10 @@ async fn show_metrics(State(source): Source) -> Response {
     let counters = source.counters();
     let figures = Figures {
         upstream_up: status.upstream.state == UpstreamState::Up,
+        failover: status.failover.map(|failover| FailoverFigures {
+            active: matches!(failover.state, "away" | "returning"),
+            total: failover.total,
+        }),
         site: status.site,
         totals: Totals::of(counters.iter().map(Arc::as_ref)),
         replication: ReplicationFigures { in_sync: status.in_sync, ..source.replication() },

@@ -62,6 +62,7 @@ pub mod cli;
 pub mod config;
 pub mod descriptors;
 mod downstream;
+mod failover;
 mod front_door;
 pub mod inventory;
 pub mod link;

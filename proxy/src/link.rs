@@ -33,8 +33,10 @@ mod flusher;
 
 pub mod message;
 mod state;
+mod tunnel;
 
 pub use state::{LinkState, LinkStopped, Links, PeerLink, PeerLinkCounters};
+pub(crate) use tunnel::Tunnels;
 
 use crate::chance::chance;
 use crate::config::Address;
@@ -96,6 +98,17 @@ pub fn spawn(
     drain: CancellationToken,
     tracker: &TaskTracker,
 ) -> Arc<Links> {
+    start(config, listener, shared, drain, tracker).0
+}
+
+/// The same, with the way to the peers' sessions.
+pub(crate) fn start(
+    config: LinkConfig,
+    listener: Option<Listener>,
+    shared: Arc<Shared>,
+    drain: CancellationToken,
+    tracker: &TaskTracker,
+) -> (Arc<Links>, Tunnels) {
     let links = Arc::new(Links::new(&config.peers));
     let run = chance();
     let identity = Identity { site: config.site.clone(), run, shard: config.shard.clone() };
@@ -118,10 +131,11 @@ pub fn spawn(
         tracker.spawn(acceptor::listen(Arc::clone(&context), listener));
     }
     tracker.spawn(flusher::run(Arc::clone(&context)));
+    let tunnels = Tunnels::new(Arc::clone(&context));
     tracker.spawn(async move {
         context.drain.cancelled().await;
         dialers.wait().await;
         context.over.cancel();
     });
-    links
+    (links, tunnels)
 }

@@ -31,9 +31,20 @@ pub struct Figures {
     /// What the workers counted.
     pub totals: Totals,
     pub upstream_up: bool,
+    /// Nothing without `--failover peer`.
+    pub failover: Option<FailoverFigures>,
     pub replication: ReplicationFigures,
     /// Nothing when memcached did not answer.
     pub memcached: Option<MemcachedStats>,
+}
+
+/// What failover shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FailoverFigures {
+    /// A peer serves the apps of this site.
+    pub active: bool,
+    /// How often one has taken over.
+    pub total: u64,
 }
 
 /// What replication shows.
@@ -156,6 +167,11 @@ fn record_proxy(figures: &Figures) {
     for &(outcome, count) in &totals.acks {
         counter!("memcloud_proxy_acks_total", "outcome" => outcome.as_str()).absolute(count);
     }
+    if let Some(failover) = figures.failover {
+        gauge!("memcloud_proxy_failover_active").set(float(failover.active.into()));
+        counter!("memcloud_proxy_failovers_total").absolute(failover.total);
+        counter!("memcloud_proxy_failover_requests_total").absolute(totals.served_by_peers);
+    }
 }
 
 fn record_replication(figures: &ReplicationFigures) {
@@ -234,6 +250,9 @@ fn describe() {
         "memcloud_proxy_acks_total",
         "Writes that waited for peers, with --ack peer, by how that ended."
     );
+    describe_gauge!("memcloud_proxy_failover_active", "Whether a peer serves the apps of this site.");
+    describe_counter!("memcloud_proxy_failovers_total", "How often a peer has taken over.");
+    describe_counter!("memcloud_proxy_failover_requests_total", "Requests of apps answered by a peer.");
     describe_gauge!(
         "memcloud_proxy_in_sync",
         "Whether this proxy and all its peers have the same, as far as it knows."

@@ -4,7 +4,7 @@
 //!  app ─► turn: read ─► decode ─► dispatch ─► upstream.request(bytes, Pending)
 //!                                   │
 //!                                   └─ what cannot go on at once is a Step, awaited by `run`:
-//!                                      own connection · a key's gate · no answer owed · a long body · raw relay
+//!                                      own connection · another route · a key's gate · no answer owed · a long body · raw relay
 //! ```
 //!
 //! The fast way is all synchronous: whatever was read is decoded and handed on within one turn, without an
@@ -21,6 +21,7 @@ mod intent;
 mod label;
 mod local;
 mod odd;
+mod route;
 mod slow;
 mod text;
 mod versioned;
@@ -46,6 +47,14 @@ pub(crate) struct Session {
     context: Rc<Context>,
     downstream: Rc<Downstream>,
     shared: Option<Rc<Upstream>>,
+    /// The shared connection to memcached that it began with.
+    home: Option<Rc<Upstream>>,
+    /// The route its connections are on.
+    generation: u64,
+    /// Its place among the sessions of this worker.
+    seat: usize,
+    /// A peer has opened it, so it is served by our memcached or not at all.
+    tunnelled: bool,
     own: Option<Rc<Upstream>>,
     dialect: Option<Dialect>,
     /// Read and not yet used.
@@ -78,6 +87,8 @@ enum Step {
     Over,
     /// The request needs a connection that the session has for itself.
     Own,
+    /// The route has changed.
+    Move,
     /// Another write of the key is under way.
     Gate(Wait, LaneId, Option<Box<[u8]>>),
     /// No answer must be owed.
@@ -158,7 +169,11 @@ pub(crate) async fn run(
     let mut session = Session {
         context: Rc::clone(&context),
         downstream,
+        home: shared.clone(),
         shared,
+        generation: 0,
+        seat,
+        tunnelled: opening.tunnelled,
         own: None,
         dialect: None,
         look_again: !opening.read.is_empty(),
@@ -175,6 +190,9 @@ pub(crate) async fn run(
     };
     if context.settings.dedicated {
         // A refusal of memcached's (too many connections) is to be heard before the first request.
+        if session.must_move() {
+            Box::pin(session.move_on()).await;
+        }
         Box::pin(session.open_own()).await;
         session.refusal = None;
     }
@@ -195,6 +213,7 @@ impl Session {
         match step {
             Step::Over => {}
             Step::Own => self.open_own().await,
+            Step::Move => self.move_on().await,
             Step::Gate(wait, lane, key) => self.wait_for_gate(wait, lane, key).await,
             Step::Idle => self.idle().await,
             Step::Capability => {
@@ -316,6 +335,9 @@ impl Session {
                 drop(self.granted.take());
                 break Next::HeldUp;
             }
+            if self.must_move() {
+                break Next::Step(Step::Move);
+            }
             self.alone = false;
             let dialect = *self.dialect.get_or_insert_with(|| Dialect::of(rest[0]));
             let step = match dialect {
@@ -356,6 +378,9 @@ impl Session {
     /// The gate for a write of `key`, which must be sent at once; `None` where nothing is replicated.
     fn gate(&mut self, key: &[u8], upstream: &Upstream) -> Result<Option<Hold>, Step> {
         let Some(replication) = &self.context.replication else { return Ok(None) };
+        if upstream.is_tunnel() {
+            return Ok(None);
+        }
         if upstream.is_own() && self.downstream.may_hold_up_answers() {
             return Err(Step::Idle);
         }
@@ -378,6 +403,9 @@ impl Session {
     /// The gate of everything.
     fn gate_of_all(&mut self, upstream: &Upstream) -> Result<bool, Step> {
         let Some(replication) = &self.context.replication else { return Ok(false) };
+        if upstream.is_tunnel() {
+            return Ok(false);
+        }
         if upstream.is_own() && self.downstream.may_hold_up_answers() {
             return Err(Step::Idle);
         }

@@ -12,6 +12,7 @@
 //! memcached, and the end comes in this order: apps first, then what is owed to peers, then the rest. Refuses to
 //! know how any part works.
 
+mod failover;
 mod lists;
 mod source;
 mod versions;
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin;
 use crate::config::{Ack, AckFallback, Address, Config, UpstreamConnections};
+use crate::failover::Switch;
 use crate::front_door::FrontDoor;
 use crate::link::{self, LinkConfig};
 use crate::metrics::WorkerCounters;
@@ -105,18 +107,19 @@ async fn serve(
     let (sessions, tunnelled) = mpsc::channel(TUNNELS_WAITING_MAX);
     let tracker = TaskTracker::new();
     let links_stop = CancellationToken::new();
-    let links = shared.as_ref().map(|shared| {
-        link::spawn(
-            link_config(&config, sessions),
-            doors.peers,
-            Arc::clone(shared),
-            links_stop.clone(),
-            &tracker,
-        )
-    });
-    let source = Arc::new(Source::new(&config, upstream.clone(), shared.clone(), links, spill.clone()));
+    let (links, tunnels) = shared
+        .as_ref()
+        .map(|shared| {
+            let link = link_config(&config, sessions);
+            link::start(link, doors.peers, Arc::clone(shared), links_stop.clone(), &tracker)
+        })
+        .unzip();
+    let mut source = Source::new(&config, upstream.clone(), shared.clone(), links, spill.clone());
+    let failover = failover::start(&config, tunnels, &upstream, shared.as_ref(), &mut source);
+    let source = Arc::new(source);
     let workers_stop = CancellationToken::new();
-    let workers = start_workers(&config, shared.clone(), upstream, &wanted, &source, &workers_stop).await?;
+    let workers =
+        start_workers(&config, shared.clone(), upstream, failover, &wanted, &source, &workers_stop).await?;
     let admin_stop = CancellationToken::new();
     let admin = show(Arc::clone(&source), admin_stop.clone());
     let front_door = open_front_door(&config, doors.apps, tunnelled, &workers, &source, &stop);
@@ -178,6 +181,7 @@ async fn start_workers(
     config: &Config,
     replication: Option<Arc<Shared>>,
     upstream: watch::Receiver<UpstreamState>,
+    failover: Option<Arc<Switch>>,
     wanted: &Arc<Notify>,
     source: &Arc<Source>,
     drain: &CancellationToken,
@@ -189,6 +193,7 @@ async fn start_workers(
         upstream,
         upstream_wanted: Arc::clone(wanted),
         notes: Arc::default(),
+        failover,
         stats: Arc::new(move || figures.stats_memcloud()),
         drain: drain.clone(),
     };

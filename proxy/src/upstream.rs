@@ -43,6 +43,9 @@ pub(crate) struct Upstream {
     context: Rc<Context>,
     /// The session whose own connection this is.
     owner: Option<Rc<Downstream>>,
+    target: Target,
+    /// Its session has left it for another one.
+    left: Cell<bool>,
     lane: Cell<LaneId>,
     state: RefCell<State>,
     task: RefCell<Option<Waker>>,
@@ -51,6 +54,20 @@ pub(crate) struct Upstream {
     paused: Cell<bool>,
     /// Sessions that go on when memcached has taken what it was sent.
     held_up: RefCell<Vec<Rc<Downstream>>>,
+}
+
+/// What is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The local memcached.
+    Memcached,
+    /// The proxy of a peer, for as long as the route leads there.
+    Peer {
+        /// Its place in the configuration.
+        peer: usize,
+        /// Which route that is.
+        generation: u64,
+    },
 }
 
 struct State {
@@ -79,9 +96,11 @@ enum Phase {
 }
 
 impl Upstream {
-    fn new(context: Rc<Context>, owner: Option<Rc<Downstream>>, phase: Phase) -> Rc<Self> {
+    fn new(context: Rc<Context>, owner: Option<Rc<Downstream>>, target: Target, phase: Phase) -> Rc<Self> {
         let upstream = Rc::new(Self {
             owner,
+            target,
+            left: Cell::new(false),
             lane: Cell::new(crate::replication::next_lane()),
             state: RefCell::new(State {
                 phase,
@@ -105,8 +124,13 @@ impl Upstream {
     }
 
     /// The place of a shared connection, not yet connected.
-    pub(crate) fn shared(context: Rc<Context>) -> Rc<Self> {
-        Self::new(context, None, Phase::Down("not connected yet".into()))
+    pub(crate) fn shared(context: Rc<Context>, target: Target) -> Rc<Self> {
+        Self::new(context, None, target, Phase::Down("not connected yet".into()))
+    }
+
+    /// Whether a peer is at the other end: its proxy stamps the writes and owes them to all, us among them.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.target != Target::Memcached
     }
 
     /// The order in which memcached sees what is sent here. A new connection is a new lane.
@@ -202,6 +226,45 @@ impl Upstream {
         }
         drop(state);
         self.schedule();
+    }
+
+    /// Its session goes on elsewhere: the connection ends when nothing is owed on it, and the session does not.
+    pub(crate) fn leave(&self) {
+        self.left.set(true);
+        self.finish();
+    }
+
+    /// Whether an answer will come that waits for nobody but the server: not for an app that does not read, or has not
+    /// sent its request to the end.
+    pub(crate) fn owes(&self) -> bool {
+        let due = |pending: &Pending| pending.shape.has_deadline() && !pending.open;
+        !self.paused.get() && self.state.borrow().pending.iter().any(due)
+    }
+
+    /// Leaves it if nothing is on its way.
+    pub(crate) fn leave_if_idle(&self) {
+        if self.owner.is_some() && self.state.borrow().pending.is_empty() {
+            self.leave();
+        }
+    }
+
+    /// Nobody waits for its answers any more: they are taken for lost.
+    pub(crate) fn give_up(&self) {
+        let mut state = self.state.borrow_mut();
+        if matches!(state.phase, Phase::Down(_)) || state.pending.is_empty() {
+            return;
+        }
+        state.timed_out = true;
+        drop(state);
+        self.schedule();
+    }
+
+    /// Ends what has no end of its own: a log, a raw conversation.
+    pub(crate) fn end_streams(&self) {
+        let endless = |pending: &Pending| !pending.shape.has_deadline();
+        if self.state.borrow().pending.front().is_some_and(endless) {
+            self.give_up();
+        }
     }
 
     /// Breaks the connection if memcached owes an answer and has said nothing for too long.

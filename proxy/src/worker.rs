@@ -10,6 +10,7 @@
 
 mod acks;
 mod context;
+mod route;
 mod sessions;
 
 use std::io;
@@ -27,12 +28,13 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use acks::{AckSettings, Acks};
 pub(crate) use context::{Context, Notes, Settings};
 
+use crate::failover::Switch;
 use crate::front_door::Seat;
 use crate::metrics::{Refusal, WorkerCounters};
 use crate::net::Arrival;
 use crate::replication::Shared;
 use crate::session::{self, Opening};
-use crate::upstream::{Upstream, UpstreamState, keep_connected};
+use crate::upstream::{Target, Upstream, UpstreamState, keep_connected};
 
 /// A worker as the rest of the program sees it.
 pub(crate) struct Worker {
@@ -72,6 +74,8 @@ pub(crate) struct Parts {
     /// Asks the monitor to find out what memcached can do.
     pub(crate) upstream_wanted: Arc<Notify>,
     pub(crate) notes: Arc<Notes>,
+    /// Who leads to a peer while memcached is away.
+    pub(crate) failover: Option<Arc<Switch>>,
     /// What `stats memcloud` answers.
     pub(crate) stats: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) drain: CancellationToken,
@@ -148,6 +152,9 @@ async fn run(
         spawn_local(Rc::clone(acks).run(drain.clone()));
     }
     let shared = connect_shared(&context).await;
+    if let Some(switch) = context.failover.clone() {
+        spawn_local(route::follow(Rc::clone(&context), switch));
+    }
     let _ = ready.send(());
 
     let mut turn = 0;
@@ -179,7 +186,7 @@ async fn connect_shared(context: &Rc<Context>) -> Vec<Rc<Upstream>> {
     }
     let mut shared = Vec::new();
     for _ in 0..context.settings.shared_connections {
-        let upstream = Upstream::shared(Rc::clone(context));
+        let upstream = Upstream::shared(Rc::clone(context), Target::Memcached);
         let (first, tried) = oneshot::channel();
         spawn_local(keep_connected(Rc::clone(&upstream), first));
         let _ = tried.await;

@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a broken expectation of a test ends the test")]
 
-use std::time::Duration;
+#[path = "failover/load.rs"]
+mod load;
 
-use memcloud_tests::{Client, Plan, eventually};
+use std::time::{Duration, Instant};
+
+use load::{Load, Record};
+use memcloud_tests::compare::compare;
+use memcloud_tests::{Client, Direction, Fleet, Plan, eventually, http};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -51,4 +56,196 @@ fn who_gets_no_tunnel() {
     eventually("its memcached is down", SOON, || {
         (refused("b") == "ml refused upstream-down\r\n").then_some(())
     });
+}
+
+/// A memcached that stands still keeps what it has, and what it was sent: when it goes on, late writes do not win over
+/// what apps wrote at the peer meanwhile.
+#[test]
+fn a_frozen_memcached_is_left_and_found_again() {
+    let fleet = plan().sidecars(&["--upstream-timeout", "500ms"]).start();
+    let load = Load::start(fleet.sites[0].sidecar.address(), 4);
+    some_time();
+    fleet.sites[0].memcached.hang();
+    wait_for(&fleet, 0, "away");
+    some_time();
+    let ready = http::get(&fleet.sites[0].sidecar.settings().admin, "/ready").unwrap();
+    assert_eq!(ready.0, 200, "{ready:?}");
+    assert_eq!(fleet.sites[0].sidecar.status()["failover"]["peer"], "b");
+    fleet.sites[0].memcached.resume();
+    wait_for(&fleet, 0, "local");
+    some_time();
+    let records = load.end();
+    report("frozen", &records);
+    fleet.wait_in_sync(SOON);
+    for record in &records {
+        assert!(record.stale.is_empty() && record.misses == 0, "{record:?}");
+        assert!(record.gap < Duration::from_secs(4), "{record:?}");
+        // What was in flight, once, and for binary the connection with it.
+        assert!(record.failures.len() <= 3, "{record:?}");
+    }
+    everything_is_there(&fleet, &records);
+    equal(&fleet);
+    let served = fleet.sites[0].sidecar.metric("memcloud_proxy_failover_requests_total", &[]);
+    assert!(served > 100.0, "{served}");
+    assert!((fleet.sites[0].sidecar.metric("memcloud_proxy_failovers_total", &[]) - 1.0).abs() < 0.5);
+}
+
+/// Killed and started again, empty.
+#[test]
+fn a_dead_memcached_is_left_and_found_again() {
+    let mut fleet = plan().start();
+    let load = Load::start(fleet.sites[0].sidecar.address(), 4);
+    some_time();
+    fleet.sites[0].memcached.kill();
+    wait_for(&fleet, 0, "away");
+    some_time();
+    fleet.sites[0].memcached.restart();
+    wait_for(&fleet, 0, "local");
+    some_time();
+    let records = load.end();
+    report("dead", &records);
+    fleet.wait_in_sync(SOON);
+    for record in &records {
+        assert!(record.gap < Duration::from_secs(2), "{record:?}");
+        assert!(record.failures.len() <= 3, "{record:?}");
+    }
+    everything_is_there(&fleet, &records);
+    equal(&fleet);
+}
+
+/// What was written at the peer does not arrive in time: the peer goes on serving, and no app notices.
+#[test]
+fn a_return_that_fails_is_tried_again() {
+    let fleet = plan().sidecars(&["--upstream-timeout", "2s"]).start();
+    fleet.sites[0].memcached.hang();
+    wait_for(&fleet, 0, "away");
+    fleet.cable(1, 0).stall(Direction::Forward);
+    let load = Load::start(fleet.sites[0].sidecar.address(), 4);
+    fleet.sites[0].memcached.resume();
+    wait_for(&fleet, 0, "returning");
+    wait_for(&fleet, 0, "away");
+    fleet.heal();
+    wait_for(&fleet, 0, "local");
+    some_time();
+    let records = load.end();
+    report("slow", &records);
+    for record in &records {
+        assert!(record.failures.is_empty() && record.stale.is_empty() && record.misses == 0, "{record:?}");
+    }
+    fleet.wait_in_sync(SOON);
+    everything_is_there(&fleet, &records);
+    equal(&fleet);
+}
+
+/// Both sites lose their memcached: each one's apps hear of it, and no session goes round in circles.
+#[test]
+fn nobody_serves_when_both_are_down() {
+    let mut fleet = plan().start();
+    let mut clients: Vec<Client> = fleet.sites.iter().map(|site| site.sidecar.client()).collect();
+    for site in &mut fleet.sites {
+        site.memcached.kill();
+    }
+    for site in 0..2 {
+        wait_for(&fleet, site, "stranded");
+    }
+    for client in &mut clients {
+        let started = Instant::now();
+        let answer = client.set("k", b"v").unwrap();
+        assert!(answer.starts_with("SERVER_ERROR memcached"), "{answer}");
+        assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+    }
+    for site in &fleet.sites {
+        let status = site.sidecar.status();
+        assert_eq!(status["tunnelled_sessions"], 0, "{status}");
+        assert_eq!(http::get(&site.sidecar.settings().admin, "/ready").unwrap().0, 503);
+    }
+    // One comes back: it serves both.
+    fleet.sites[1].memcached.restart();
+    wait_for(&fleet, 0, "away");
+    for client in &mut clients {
+        eventually("it is served", SOON, || (client.set("k", b"v").unwrap() == "STORED").then_some(()));
+    }
+}
+
+/// The peer that serves is lost as well: the next one takes over, then none.
+#[test]
+fn a_peer_that_dies_is_replaced() {
+    let mut fleet = Plan::of(3).sidecars(&["--failover", "peer", "--peer-timeout", "1s"]).start();
+    let mut client = fleet.sites[0].sidecar.client();
+    assert_eq!(client.set("early", b"1").unwrap(), "STORED");
+    fleet.wait_in_sync(SOON);
+    fleet.sites[0].memcached.kill();
+    wait_for(&fleet, 0, "away");
+    assert_eq!(client.get("early").unwrap().unwrap(), b"1");
+    assert_eq!(client.set("second", b"2").unwrap(), "STORED");
+    eventually("site c has it", SOON, || fleet.sites[2].memcached.client().get("second").unwrap());
+    fleet.sites[1].sidecar.process_mut().kill();
+    eventually("site c serves", SOON, || {
+        let status = fleet.sites[0].sidecar.status();
+        (status["failover"]["peer"] == "c" && status["failover"]["state"] == "away").then_some(())
+    });
+    assert_eq!(client.get("second").unwrap().unwrap(), b"2");
+    fleet.sites[2].memcached.kill();
+    wait_for(&fleet, 0, "stranded");
+    assert!(client.get("second").unwrap_err().to_string().starts_with("SERVER_ERROR "));
+}
+
+fn plan() -> Plan {
+    Plan::of(2).sidecars(&["--failover", "peer"])
+}
+
+/// Load goes on; nothing is waited for.
+fn some_time() {
+    let end = Instant::now() + Duration::from_millis(700);
+    eventually("time passes", SOON, || (Instant::now() > end).then_some(()));
+}
+
+fn wait_for(fleet: &Fleet, site: usize, state: &str) {
+    let what = format!("site {site} is {state}");
+    let mut last = Instant::now();
+    eventually(&what, SOON, || {
+        let status = fleet.sites[site].sidecar.status();
+        if last.elapsed() > SOON / 2 {
+            last = Instant::now();
+            println!("{what}: still {status}");
+        }
+        (status["failover"]["state"] == state).then_some(())
+    });
+}
+
+fn report(what: &str, records: &[Record]) {
+    for record in records {
+        println!(
+            "{what}: {:?} {} writes {} reads, longest gap {:?}, {} misses, stale {:?}, failures {:?}",
+            record.dialect,
+            record.writes,
+            record.reads,
+            record.gap,
+            record.misses,
+            record.stale,
+            record.failures
+        );
+    }
+}
+
+/// Every acknowledged write is there, or a newer one, on every site.
+fn everything_is_there(fleet: &Fleet, records: &[Record]) {
+    for site in &fleet.sites {
+        let mut client = site.memcached.client();
+        for record in records {
+            let found = client.get(&record.key).unwrap().map(|value| String::from_utf8(value).unwrap());
+            let found: Option<u64> = found.and_then(|value| value.parse().ok());
+            assert!(
+                found.is_some_and(|found| (record.acknowledged..=record.sent).contains(&found)),
+                "{found:?} at {}: {record:?}",
+                site.sidecar.settings().site
+            );
+        }
+    }
+}
+
+fn equal(fleet: &Fleet) {
+    let memcacheds: Vec<_> = fleet.sites.iter().map(|site| &site.memcached).collect();
+    let result = compare(&memcacheds);
+    assert!(result.is_equal() && result.one_sided.is_empty(), "{result:?}");
 }

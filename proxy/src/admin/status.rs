@@ -16,6 +16,9 @@ pub struct Status {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unversioned_because: Option<String>,
+    /// Who serves the apps of this site; nothing without `--failover peer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failover: Option<FailoverStatus>,
     pub peers: Vec<PeerStatus>,
     /// Mutations that some peer missed and no resync has made good yet.
     pub lost_unrepaired: u64,
@@ -38,6 +41,19 @@ pub struct AckStatus {
     pub timeout: u64,
     /// Answered with an error for one of these reasons.
     pub failed: u64,
+}
+
+/// Whether a peer serves in place of memcached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailoverStatus {
+    /// `local`, `seeking`, `away`, `returning`, `cold` or `stranded`.
+    pub state: &'static str,
+    /// The peer's name, or its address before it has said one.
+    pub peer: Option<String>,
+    /// In milliseconds since 1970.
+    pub since: u64,
+    /// How often a peer has taken over.
+    pub total: u64,
 }
 
 /// The memcached behind this proxy.

@@ -23,6 +23,7 @@ impl AdminSource for Fake {
             },
             versioned: true,
             unversioned_because: None,
+            failover: None,
             peers: vec![PeerStatus {
                 site: None,
                 addr: "127.0.0.1:9".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settings::{Ack, LogFormat, Settings, UpstreamConnections};
+use super::settings::{Ack, Failover, LogFormat, Settings, UpstreamConnections};
 use super::units::{Period, Size};
 use super::{Address, AppTls, Config, PeerTls, Recovery};
 
@@ -81,6 +81,12 @@ fn complete(settings: Settings) -> Result<Config, Problem> {
     check_link(&config)?;
     let peers = check_peers(&config, settings.peer.unwrap_or_default())?;
     check_ack(config.ack, &peers)?;
+    if config.recovery.failover == Failover::Peer && peers.is_empty() {
+        return refuse(
+            "failover",
+            "there is no peer that could take over; name one with peer, or use `none`",
+        );
+    }
     Ok(Config { peers, ..config })
 }
 

@@ -63,6 +63,12 @@ pub(crate) fn delete(out: &mut Vec<u8>, key: &[u8]) {
     end(out, base64);
 }
 
+/// Asks whether there is an item, and touches nothing. Answer: `ME` and what is known of it, or `EN`.
+pub(crate) fn look(out: &mut Vec<u8>, key: &[u8]) {
+    let base64 = keyed(out, b"me ", key);
+    end(out, base64);
+}
+
 /// Marks an item stale and gives its win free; it then has this CAS, or a new one. Answer: `HD` or `NF`.
 pub(crate) fn mark_stale(out: &mut Vec<u8>, key: &[u8], cas: Option<u64>) {
     let base64 = keyed(out, b"md ", key);

@@ -30,6 +30,7 @@ fn figures() -> Figures {
         site: "a\"b".to_owned(),
         totals: Totals::of([&worker]),
         upstream_up: true,
+        failover: Some(FailoverFigures { active: true, total: 2 }),
         replication: ReplicationFigures {
             lost: vec![("backlog", 3)],
             unknown_outcomes: 10,
@@ -98,6 +99,8 @@ fn a_scrape_is_prometheus_text_with_the_names_of_the_contract() {
         ("memcloud_proxy_sessions", 1.0),
         ("memcloud_proxy_sessions_refused_total{reason=\"limit\"}", 1.0),
         ("memcloud_proxy_upstream_up", 1.0),
+        ("memcloud_proxy_failover_active", 1.0),
+        ("memcloud_proxy_failovers_total", 2.0),
         ("memcloud_proxy_replication_lag_seconds{peer=\"127.0.0.1:9\"}", 1.5),
         ("memcloud_proxy_replication_backlog_entries{peer=\"127.0.0.1:9\"}", 7.0),
         ("memcloud_proxy_spill_keys{peer=\"127.0.0.1:9\"}", 13.0),

@@ -26,6 +26,7 @@ pub struct WorkerCounters {
     sessions_opened: Counter,
     sessions_closed: Counter,
     tunnels_opened: Counter,
+    served_by_peers: Counter,
     tunnels_closed: Counter,
     sessions_refused: [Counter; Refusal::ALL.len()],
     slow_readers: Counter,
@@ -101,6 +102,11 @@ impl WorkerCounters {
         self.slow_readers.add(1);
     }
 
+    /// A peer has answered a request of an app of this site.
+    pub fn served_by_peer(&self) {
+        self.served_by_peers.add(1);
+    }
+
     /// A connection to memcached failed.
     pub fn upstream_error(&self, fault: UpstreamFault) {
         if let Some(counter) = self.upstream_faults.get(fault as usize) {
@@ -164,6 +170,7 @@ pub struct Totals {
     pub(super) sessions_opened: u64,
     pub(super) tunnelled: u64,
     pub(super) tunnels_opened: u64,
+    pub(super) served_by_peers: u64,
     pub(super) sessions_refused: Vec<(Refusal, u64)>,
     pub(super) slow_readers: u64,
     pub(super) upstream_faults: Vec<(UpstreamFault, u64)>,
@@ -202,6 +209,7 @@ impl Totals {
             sessions_opened: all(|w| w.sessions_opened.value()),
             tunnelled: all(WorkerCounters::tunnelled_sessions),
             tunnels_opened: all(|w| w.tunnels_opened.value()),
+            served_by_peers: all(|w| w.served_by_peers.value()),
             sessions_refused: by_label(Refusal::ALL, |why| {
                 workers
                     .clone()

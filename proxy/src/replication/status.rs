@@ -39,6 +39,11 @@ impl<W> Replica<W> {
             && !self.flush_gate.is_running()
     }
 
+    /// Everything of the peer at or below this was processed here.
+    pub fn heard(&self, from: PeerId) -> Version {
+        self.peers[from.0].mark
+    }
+
     /// The newest version seen anywhere, as if it were stamped here.
     pub fn latest(&self) -> Version {
         self.clock.latest()

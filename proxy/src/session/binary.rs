@@ -68,7 +68,7 @@ impl Session {
         request: &Request<'_>,
         packet: &[u8],
     ) -> Result<(), Step> {
-        if matches!(request.command, Command::Flush { .. }) && self.context.replication.is_some() {
+        if matches!(request.command, Command::Flush { .. }) && self.replicates() {
             return self.send_flush_packet(upstream, request, packet);
         }
         let write = self.write_of(upstream, request, &packet[request.head..])?;
@@ -121,7 +121,7 @@ impl Session {
         request: &Request<'_>,
         value: &[u8],
     ) -> Result<Option<Write>, Step> {
-        if self.context.replication.is_none() {
+        if !self.replicates() {
             return Ok(None);
         }
         let now_s = self.context.wall_seconds();

@@ -23,7 +23,9 @@ pub(super) enum When {
 impl Session {
     /// Notes a flush that has a delay. Only where there is a replica, and when its answer is the next one to be given.
     pub(super) fn note_flush(&mut self, delay: i64) -> Result<When, Step> {
-        let Some(replication) = &self.context.replication else { return Ok(When::Now) };
+        let Some(replication) = self.context.replication.as_ref().filter(|_| self.replicates()) else {
+            return Ok(When::Now);
+        };
         if delay <= 0 {
             return Ok(When::Now);
         }

@@ -23,7 +23,7 @@ impl Session {
         body: &[u8],
     ) -> Result<(), Step> {
         self.note_marks(request);
-        if self.context.replication.is_some() && matches!(request.reach(), Reach::Everything) {
+        if self.replicates() && matches!(request.reach(), Reach::Everything) {
             return self.send_odd_flush(upstream, request);
         }
         let write = self.write_of_odd(request);
@@ -40,7 +40,9 @@ impl Session {
     }
 
     fn write_of_odd(&self, request: &Request<'_>) -> Option<Box<Write>> {
-        self.context.replication.as_ref()?;
+        if !self.replicates() {
+            return None;
+        }
         let keys: Vec<Box<[u8]>> = match request.reach() {
             Reach::Nothing | Reach::Everything => return None,
             Reach::Key(key) => vec![key.as_ref().into()],

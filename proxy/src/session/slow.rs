@@ -40,9 +40,10 @@ impl Session {
         if self.downstream.end().is_some() {
             return;
         }
-        match open_own(&self.context, &self.downstream).await {
+        let Some(target) = self.target() else { return };
+        match open_own(&self.context, &self.downstream, target).await {
             Ok(upstream) => self.own = Some(upstream),
-            Err(reason) => self.refusal = Some(reason),
+            Err(reason) => self.stay_or_move(reason).await,
         }
     }
 
@@ -204,7 +205,7 @@ impl Session {
     }
 
     fn replicated(&self, write: Option<(Vec<u8>, Intent)>) -> Option<(Vec<u8>, Intent)> {
-        write.filter(|_| self.context.replication.is_some())
+        write.filter(|_| self.replicates())
     }
 
     /// Sends `left` bytes of the app's stream, holding little of them at a time.

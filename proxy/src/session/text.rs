@@ -76,6 +76,9 @@ impl Session {
         if let Some(reason) = self.refusal.take() {
             return Ok(self.refuse(request, rest.len(), &reason));
         }
+        if matches!(request.command, Command::Shutdown) && self.is_away() {
+            return Ok(self.refuse(request, rest.len(), "a peer serves for the memcached of this site"));
+        }
         if matches!(request.command, Command::Odd) && self.must_ask() {
             return Err(Step::Capability);
         }
@@ -192,7 +195,7 @@ impl Session {
     }
 
     fn send_get(&self, upstream: &Upstream, request: &Request<'_>, verb: GetVerb, keys: Keys<'_>) {
-        let convertible = !upstream.is_own() && self.context.gets_are_convertible();
+        let convertible = !upstream.is_own() && !upstream.is_tunnel() && self.context.gets_are_convertible();
         match keys.single() {
             Some(key) if convertible => {
                 let cas = verb == GetVerb::Gets;
@@ -217,7 +220,7 @@ impl Session {
         verb: GatVerb,
         keys: Keys<'_>,
     ) -> Result<(), Step> {
-        if self.context.replication.is_none() {
+        if !self.replicates() {
             self.send_line(upstream, request, b"", Shape::Values, None);
             return Ok(());
         }
@@ -274,7 +277,7 @@ impl Session {
         body: &[u8],
     ) -> Result<(), Step> {
         self.note_marks(request);
-        if self.context.replication.is_none() {
+        if !self.replicates() {
             self.send_line(upstream, request, body, Shape::Line, None);
             return Ok(());
         }

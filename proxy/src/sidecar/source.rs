@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::failover::Shown;
 use crate::admin::{
     self, AckStatus, AdminSource, InboundState, Liveness, PeerState, PeerStatus, Status, UpstreamStatus,
     read_stats,
@@ -32,6 +33,7 @@ pub(super) struct Source {
     replication: Option<Arc<Shared>>,
     links: Option<Arc<Links>>,
     spill: Option<Arc<Spill>>,
+    failover: Option<watch::Receiver<Shown>>,
     workers: Mutex<Vec<Arc<WorkerCounters>>>,
     front_door: Mutex<Vec<Arc<WorkerCounters>>>,
     liveness: Mutex<Liveness>,
@@ -53,10 +55,28 @@ impl Source {
             replication,
             links,
             spill,
+            failover: None,
             workers: Mutex::default(),
             front_door: Mutex::default(),
             liveness: Mutex::default(),
         }
+    }
+
+    /// There is a failover, and this is how it is.
+    pub(super) fn shows_failover(&mut self, shown: watch::Receiver<Shown>) {
+        self.failover = Some(shown);
+    }
+
+    fn failover(&self) -> Option<admin::FailoverStatus> {
+        let shown = *self.failover.as_ref()?.borrow();
+        let links = self.links.as_ref().map(|links| links.peers()).unwrap_or_default();
+        let peer = shown.state.peer().and_then(|peer| links.into_iter().nth(peer));
+        Some(admin::FailoverStatus {
+            state: shown.state.word(),
+            peer: peer.map(|link| link.site.unwrap_or(link.addr)),
+            since: shown.since_ms,
+            total: shown.failovers,
+        })
     }
 
     pub(super) fn add_worker(&self, counters: Arc<WorkerCounters>) {
@@ -86,6 +106,10 @@ impl Source {
             stat(&format!("peer:{number}:lag_ms"), &peer.lag_ms);
             stat(&format!("peer:{number}:backlog_entries"), &peer.backlog_entries);
             stat(&format!("peer:{number}:backlog_bytes"), &peer.backlog_bytes);
+        }
+        if let Some(shared) = &self.replication {
+            let clock = shared.lock().latest().time();
+            stat("clock", &format_args!("{clock:x}"));
         }
         text.push_str("END\r\n");
         text
@@ -147,6 +171,7 @@ impl AdminSource for Source {
                 .as_ref()
                 .and_then(|shared| shared.unversioned())
                 .map(|reason| reason.to_string()),
+            failover: self.failover(),
             lost_unrepaired: peers.iter().map(|peer| peer.lost_unrepaired).sum(),
             peers,
             sessions: workers.iter().map(|counters| counters.sessions()).sum(),
@@ -156,6 +181,10 @@ impl AdminSource for Source {
     }
 
     fn ready(&self) -> Result<(), String> {
+        // Apps are served, whoever does it.
+        if self.failover.as_ref().is_some_and(|shown| shown.borrow().state.peer().is_some()) {
+            return Ok(());
+        }
         match &self.upstream.borrow().down {
             None => Ok(()),
             Some(reason) => Err(reason.clone()),

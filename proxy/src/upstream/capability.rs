@@ -57,6 +57,8 @@ impl Default for Capability {
 pub(crate) struct UpstreamState {
     /// Why it cannot be used; `None` while it answers.
     pub down: Option<String>,
+    /// It is not there at all: nobody listens at its address.
+    pub(crate) refused: bool,
     /// It has been asked what it can do.
     pub(crate) asked: bool,
     /// As it says itself.
@@ -73,6 +75,8 @@ pub(crate) struct Monitor {
     /// Somebody needs to know what memcached can do.
     wanted: Arc<Notify>,
     state: watch::Sender<UpstreamState>,
+    /// The last connection was closed at its first words.
+    turned_away: bool,
 }
 
 impl Monitor {
@@ -85,11 +89,11 @@ impl Monitor {
     ) -> (Self, watch::Receiver<UpstreamState>) {
         let unknown = UpstreamState { down: Some("not asked yet".to_owned()), ..UpstreamState::default() };
         let (state, receiver) = watch::channel(unknown);
-        (Self { address, patience, wanted, state }, receiver)
+        (Self { address, patience, wanted, state, turned_away: false }, receiver)
     }
 
     /// Watches for ever.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         loop {
             let ended = match timeout(self.patience, net::connect(&self.address)).await {
                 Ok(Ok(stream)) => self.watch(BufReader::new(stream)).await,
@@ -97,19 +101,25 @@ impl Monitor {
                 Err(_) => Err(io::ErrorKind::TimedOut.into()),
             };
             let Err(error) = ended else { continue };
+            let was_up = self.state.borrow().down.is_none();
             self.state.send_if_modified(|state| {
                 let down = Some(format!("memcached at {} is not reachable: {error}", self.address));
-                let new = state.down != down;
-                state.down = down;
+                let refused =
+                    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
+                let new = state.down != down || state.refused != refused;
+                (state.down, state.refused) = (down, refused);
                 state.asked = false;
                 new
             });
-            sleep(RETRY).await;
+            // Whether it is gone, or only this connection, is worth knowing at once.
+            if !was_up {
+                sleep(RETRY).await;
+            }
         }
     }
 
     /// Asks, then watches until something goes wrong.
-    async fn watch(&self, mut link: BufReader<Stream>) -> io::Result<()> {
+    async fn watch(&mut self, mut link: BufReader<Stream>) -> io::Result<()> {
         self.state.send_if_modified(|state| state.down.take().is_some());
         tokio::select! {
             biased;
@@ -120,21 +130,38 @@ impl Monitor {
         self.wanted.notify_one();
         match timeout(self.patience, ask_all(&mut link)).await {
             Ok(Ok((version, capability))) => {
+                self.turned_away = false;
                 tracing::info!(upstream.addr = %self.address, version, ?capability, "memcached answers");
-                self.state.send_replace(UpstreamState { down: None, asked: true, version, capability });
+                self.state.send_replace(UpstreamState {
+                    down: None,
+                    refused: false,
+                    asked: true,
+                    version,
+                    capability,
+                });
             }
-            Ok(Err(error)) if is_closing(&error) => return self.refused_text().await,
+            Ok(Err(error)) if is_closing(&error) => return self.turned_away().await,
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
         Err(self.listen(link).await)
     }
 
+    /// It closed at the first words. One that ends does that once, one that speaks no text each time.
+    async fn turned_away(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.turned_away, true) {
+            return self.refused_text().await;
+        }
+        sleep(RETRY).await;
+        Ok(())
+    }
+
     /// It closed at the first word of text. Whether it still does is asked again and again.
     async fn refused_text(&self) -> io::Result<()> {
         let capability = Capability { binary_only: true, ..Capability::default() };
         self.state.send_if_modified(|state| {
-            let now = UpstreamState { down: None, asked: true, version: String::new(), capability };
+            let now =
+                UpstreamState { down: None, refused: false, asked: true, version: String::new(), capability };
             let new = *state != now;
             *state = now;
             new
@@ -146,7 +173,12 @@ impl Monitor {
     /// Returns what went wrong in the end.
     async fn listen(&self, mut link: BufReader<Stream>) -> io::Error {
         loop {
-            sleep(INTERVAL).await;
+            tokio::select! {
+                biased;
+                () = sleep(INTERVAL) => {}
+                // It says nothing unasked, but its end shows at once.
+                ended = line(&mut link) => return ended.err().unwrap_or_else(|| io::Error::other("it spoke unasked")),
+            }
             let asked = async {
                 link.get_mut().write_all(b"mn\r\n").await?;
                 line(&mut link).await.map(drop)

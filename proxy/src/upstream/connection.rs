@@ -19,7 +19,7 @@ use tokio::task::coop::unconstrained;
 use tokio::time::{sleep, timeout};
 
 use super::replies::Batch;
-use super::{Pending, Phase, State, Upstream, graveyard};
+use super::{Pending, Phase, State, Target, Upstream, graveyard};
 use crate::backoff::Backoff;
 use crate::downstream::Downstream;
 use crate::metrics::UpstreamFault;
@@ -62,30 +62,40 @@ impl Stop {
     }
 }
 
-/// Keeps a shared connection up for ever. `first` is told how the first attempt ended.
+/// Keeps a shared connection up for ever; one to a peer, as long as the route goes there. `first` is told how the first
+/// attempt ended.
 pub(crate) async fn keep_connected(upstream: Rc<Upstream>, first: tokio::sync::oneshot::Sender<()>) {
     let mut first = Some(first);
     let mut backoff = Backoff::new(RECONNECT_MIN, RECONNECT_MAX);
     loop {
         let context = Rc::clone(&upstream.context);
         let limit = Duration::from_micros(context.settings.upstream_timeout_us);
-        let reason = match timeout(limit, establish(&context)).await {
+        let reason = match timeout(limit, establish(&context, upstream.target)).await {
             Ok(Ok(stream)) => {
                 backoff.reset();
                 upstream.up();
+                context.moved.notify_waiters();
                 if let Some(first) = first.take() {
                     let _ = first.send(());
                 }
                 let (stop, stream) = serve(&upstream, stream).await;
                 upstream.ended(&stop, stream);
-                context.counters.upstream_error(stop.fault());
+                if !upstream.is_tunnel() {
+                    context.counters.upstream_error(stop.fault());
+                }
                 stop.sentence()
             }
-            Ok(Err(error)) => unreachable_because(&context, &error.to_string()),
-            Err(_) => unreachable_because(&context, "it does not answer"),
+            Ok(Err(error)) => upstream.target.unreachable_because(&context, &error.to_string()),
+            Err(_) => upstream.target.unreachable_because(&context, "it does not answer"),
         };
-        if upstream.set_down(&reason) {
-            tracing::warn!(upstream.addr = %context.settings.upstream, reason, "no memcached");
+        let news = upstream.set_down(&reason);
+        match upstream.target {
+            Target::Peer { generation, .. } if context.routed().generation != generation => return,
+            Target::Peer { .. } if news => tracing::debug!(reason, "no shared session at the peer"),
+            Target::Memcached if news => {
+                tracing::warn!(upstream.addr = %context.settings.upstream, reason, "no memcached");
+            }
+            Target::Peer { .. } | Target::Memcached => {}
         }
         if let Some(first) = first.take() {
             let _ = first.send(());
@@ -95,38 +105,62 @@ pub(crate) async fn keep_connected(upstream: Rc<Upstream>, first: tokio::sync::o
 }
 
 /// Opens a connection that one session has for itself.
-pub(crate) async fn open_own(context: &Rc<Context>, owner: &Rc<Downstream>) -> Result<Rc<Upstream>, String> {
+pub(crate) async fn open_own(
+    context: &Rc<Context>,
+    owner: &Rc<Downstream>,
+    target: Target,
+) -> Result<Rc<Upstream>, String> {
     let limit = Duration::from_micros(context.settings.upstream_timeout_us);
-    let stream = match timeout(limit, net::connect(&context.settings.upstream)).await {
+    let stream = match timeout(limit, target.connect(context)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(unreachable_because(context, &error.to_string())),
-        Err(_) => return Err(unreachable_because(context, "it does not answer")),
+        Ok(Err(error)) => return Err(target.unreachable_because(context, &error.to_string())),
+        Err(_) => return Err(target.unreachable_because(context, "it does not answer")),
     };
-    let upstream = Upstream::new(Rc::clone(context), Some(Rc::clone(owner)), Phase::Up);
+    let upstream = Upstream::new(Rc::clone(context), Some(Rc::clone(owner)), target, Phase::Up);
     let task = Rc::clone(&upstream);
+    let generation = context.routed().generation;
     tokio::task::spawn_local(async move {
         let (stop, stream) = serve(&task, stream).await;
+        let owed = !task.state.borrow().pending.is_empty();
         task.ended(&stop, stream);
         if stop != Stop::Finished {
             tracing::debug!(reason = stop.sentence(), "a session's own connection ended");
-            task.context.counters.upstream_error(stop.fault());
+            if !task.is_tunnel() {
+                task.context.counters.upstream_error(stop.fault());
+            }
             task.set_down(&stop.sentence());
         }
-        if let Some(owner) = &task.owner {
+        // A session that is owed nothing goes on where the route leads, if the server itself is gone.
+        let goes_on = task.left.get() || !owed && task.context.moves_on(generation).await;
+        if let (Some(owner), false) = (&task.owner, goes_on) {
             owner.finish();
         }
     });
     Ok(upstream)
 }
 
-fn unreachable_because(context: &Context, error: &str) -> String {
-    context.counters.upstream_error(UpstreamFault::Unreachable);
-    format!("memcached is not reachable: {error}")
+impl Target {
+    async fn connect(self, context: &Context) -> io::Result<Stream> {
+        match (self, &context.failover) {
+            (Self::Peer { peer, .. }, Some(switch)) => switch.dial.dial(peer).await,
+            _ => net::connect(&context.settings.upstream).await,
+        }
+    }
+
+    fn unreachable_because(self, context: &Context, error: &str) -> String {
+        match self {
+            Self::Memcached => {
+                context.counters.upstream_error(UpstreamFault::Unreachable);
+                format!("memcached is not reachable: {error}")
+            }
+            Self::Peer { .. } => format!("the peer that serves for memcached is not reachable: {error}"),
+        }
+    }
 }
 
 /// Connects and waits until memcached has answered once: a hung server accepts connections too.
-async fn establish(context: &Context) -> io::Result<Stream> {
-    let mut stream = net::connect(&context.settings.upstream).await?;
+async fn establish(context: &Context, target: Target) -> io::Result<Stream> {
+    let mut stream = target.connect(context).await?;
     stream.write_all(GREETING).await?;
     let mut answer = Vec::with_capacity(64);
     while GREETED.starts_with(&answer) && answer.len() < GREETED.len() {

@@ -7,7 +7,12 @@
 //!
 //! Reading the item instead would not do. If the write was not carried out, what is there is the value from before, and with
 //! a version of now it would win over everything that peers have written meanwhile: what was overwritten there would
-//! come back. A miss is always legal. The gates stay closed until the item is gone, so that no later write of an app
+//! come back. A miss is always legal. But while a peer serves our apps, they go on writing that key there, and a deletion
+//! stamped when memcached is back would win over what they were told: so then the gates open without a stamp, and the
+//! key is looked at once memcached serves again and has all that was written at the peer. If it is there by then, the
+//! peer's value is; only if not, the deletion is told.
+//!
+//! A miss is legal all the same. The gates stay closed until the item is gone, so that no later write of an app
 //! and no mutation of a peer is hit.
 
 use std::io;
@@ -42,6 +47,7 @@ pub(super) fn settle(
     if writes.is_empty() {
         return;
     }
+    let route = context.routed().generation;
     let closed = matches!(stop, Stop::Closed | Stop::Broken(_));
     let (context, replication) = (Rc::clone(context), Arc::clone(replication));
     tokio::task::spawn_local(async move {
@@ -49,14 +55,14 @@ pub(super) fn settle(
             until_closed(stream).await;
         }
         let (slots, keys) = sort_out(writes, &replication);
-        drop_keys(slots, &context, &replication).await;
+        drop_keys(slots, route, &context, &replication).await;
         // Those that held no gate have to come by it first, one at a time: who holds a gate waits for no other.
         for key in keys {
             let slot = match replication.begin(&key, next_lane()) {
                 Begin::Granted(slot) => slot,
                 Begin::Waiting(wait) => wait.await,
             };
-            drop_keys(vec![slot], &context, &replication).await;
+            drop_keys(vec![slot], route, &context, &replication).await;
         }
     });
 }
@@ -78,18 +84,63 @@ fn sort_out(writes: Vec<Write>, replication: &Arc<Shared>) -> (Vec<Slot>, Vec<Bo
     (slots, loose)
 }
 
-/// Deletes the keys whose gates are held, however long memcached is away, and then says so to everybody.
-async fn drop_keys(slots: Vec<Slot>, context: &Context, replication: &Shared) {
+/// Deletes the keys whose gates are held, however long memcached is away, and then says so to everybody; unless a peer
+/// has served since `route`.
+async fn drop_keys(slots: Vec<Slot>, route: u64, context: &Context, replication: &Arc<Shared>) {
     let mut keys: Vec<Arc<[u8]>> = replication.with(|replica, _| replica.unknown_outcomes(&slots));
     keys.sort_unstable();
     keys.dedup();
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
     while let Err(error) = delete_all(&keys, context).await {
         tracing::debug!(%error, keys = keys.len(), "keys of unknown outcome are not dropped yet");
-        sleep(backoff.next_delay()).await;
+        // What peers send of these keys waits, so it is done as soon as memcached is back.
+        let mut state = context.upstream_state();
+        tokio::select! {
+            biased;
+            () = sleep(backoff.next_delay()) => {}
+            Ok(()) = state.changed() => {}
+        }
     }
-    let gone = slots.into_iter().map(|slot| Outcome::Key(slot, Effect::Removed)).collect();
+    let here = context.routed().generation == route;
+    let effect = if here { Effect::Removed } else { Effect::None };
+    let gone = slots.into_iter().map(|slot| Outcome::Key(slot, effect.clone())).collect();
     replication.complete(gone, wall_clock_ms());
+    if !here {
+        context.at_home().await;
+        for key in &keys {
+            look_after(key, context, replication).await;
+        }
+    }
+}
+
+/// memcached serves again and has what was written at the peer: is the key still gone?
+async fn look_after(key: &Arc<[u8]>, context: &Context, replication: &Arc<Shared>) {
+    let slot = match replication.begin(key, next_lane()) {
+        Begin::Granted(slot) => slot,
+        Begin::Waiting(wait) => wait.await,
+    };
+    let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
+    let there = loop {
+        match is_there(key, context).await {
+            Ok(there) => break there,
+            Err(error) => tracing::debug!(%error, "a key of unknown outcome is not looked at yet"),
+        }
+        sleep(backoff.next_delay()).await;
+    };
+    let effect = if there { Effect::None } else { Effect::Removed };
+    replication.complete(vec![Outcome::Key(slot, effect)], wall_clock_ms());
+}
+
+async fn is_there(key: &Arc<[u8]>, context: &Context) -> io::Result<bool> {
+    if !commands::is_speakable(key) {
+        return delete_all(std::slice::from_ref(key), context).await.map(|()| false);
+    }
+    let patience = Duration::from_micros(context.settings.upstream_timeout_us);
+    let mut local = Local::connect(&context.settings.upstream, patience).await?;
+    let mut out = Vec::new();
+    commands::look(&mut out, key);
+    local.write(&out).await?;
+    Ok(local.line().await?.starts_with(b"ME "))
 }
 
 async fn delete_all(keys: &[Arc<[u8]>], context: &Context) -> io::Result<()> {

@@ -151,6 +151,9 @@ impl Upstream {
         let now = self.context.now_us();
         self.context.counters.duration_us(now.saturating_sub(done.asked_us), 1);
         self.context.counters.request(done.label.0, done.label.1);
+        if self.is_tunnel() {
+            self.context.counters.served_by_peer();
+        }
         let answered = self.context.acks.is_some().then(|| done.end_wait()).flatten();
         if let Some(write) = done.write {
             write.end(batch, answered);

@@ -18,6 +18,7 @@ use super::Parts;
 use super::acks::{AckSettings, Acks};
 use super::sessions::Sessions;
 use crate::config::Address;
+use crate::failover::{Route, Routed, Switch};
 use crate::metrics::WorkerCounters;
 use crate::replication::Shared;
 use crate::upstream::{Capability, ExplicitCas, Upstream, UpstreamState};
@@ -46,6 +47,13 @@ pub(crate) struct Context {
     pub(crate) sessions: Sessions,
     /// What `stats memcloud` answers.
     pub(crate) stats: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Who leads to a peer while memcached is away.
+    pub(crate) failover: Option<Arc<Switch>>,
+    /// The route has changed, or a shared connection is up.
+    pub(crate) moved: Notify,
+    /// Shared connections to the peer that serves, on the route that leads there.
+    pub(crate) tunnels: RefCell<Vec<Rc<Upstream>>>,
+    routed: Cell<Routed>,
     upstream_state: watch::Receiver<UpstreamState>,
     upstream_wanted: Arc<Notify>,
     notes: Arc<Notes>,
@@ -94,6 +102,10 @@ impl Context {
             waiting: Cell::new(0),
             sessions: Sessions::default(),
             stats: parts.stats,
+            failover: parts.failover,
+            moved: Notify::new(),
+            tunnels: RefCell::default(),
+            routed: Cell::default(),
             upstream_state: parts.upstream,
             upstream_wanted: parts.upstream_wanted,
             notes: parts.notes,
@@ -150,6 +162,63 @@ impl Context {
             self.capability.set(state.capability);
             self.capability_known.set(state.asked);
         }
+    }
+
+    /// Where requests go, as this worker has heard last.
+    pub(crate) fn routed(&self) -> Routed {
+        self.routed.get()
+    }
+
+    /// Takes note of another route.
+    pub(crate) fn set_routed(&self, routed: Routed) {
+        self.routed.set(routed);
+        self.moved.notify_waiters();
+    }
+
+    /// Waits until memcached serves.
+    pub(crate) async fn at_home(&self) {
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if self.routed().route == Route::Local {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    /// All connections of this worker that are left, to whomever.
+    pub(crate) fn upstreams(&self) -> Vec<Rc<Upstream>> {
+        self.upstreams.borrow().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// How memcached is, as last seen.
+    pub(crate) fn upstream_state(&self) -> watch::Receiver<UpstreamState> {
+        self.upstream_state.clone()
+    }
+
+    /// Whether the route of this generation ends: memcached itself is gone, and not just one connection to it.
+    pub(crate) async fn moves_on(&self, generation: u64) -> bool {
+        if self.failover.is_none() {
+            return false;
+        }
+        let mut state = self.upstream_state.clone();
+        let down = async {
+            if self.routed().route == Route::Local {
+                let _ = state.wait_for(|state| state.down.is_some()).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        let moved = async {
+            while self.routed().generation == generation {
+                self.moved.notified().await;
+            }
+        };
+        let either = async {
+            tokio::select! { biased; () = down => {}, () = moved => {} }
+        };
+        timeout(MOVES_ON_WITHIN, either).await.is_ok()
     }
 
     /// Reads the clock, once for all that follows in this turn.
@@ -233,6 +302,8 @@ impl Buffers {
     }
 }
 
+/// A server that dies closes all its connections in the same moment.
+const MOVES_ON_WITHIN: Duration = Duration::from_millis(100);
 /// Bytes of the buffer that every read of a worker goes through.
 pub(crate) const SCRATCH_BYTES: usize = 256 * 1024;
 const SPARE_MAX: usize = 64;
