@@ -38,7 +38,8 @@ use crate::metrics::{
 pub use liveness::Liveness;
 pub use stats::read_stats;
 pub use status::{
-    AckStatus, FailoverStatus, InboundState, PeerState, PeerStatus, Status, UpstreamState, UpstreamStatus,
+    AckStatus, FailoverStatus, InboundState, PeerState, PeerStatus, ResyncStatus, Status, UpstreamState,
+    UpstreamStatus,
 };
 
 /// Who knows the state of the proxy. Every answer is given at once, but for memcached's own figures.

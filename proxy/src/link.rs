@@ -30,11 +30,13 @@ mod acceptor;
 mod dialer;
 mod directory;
 mod flusher;
-
+mod incarnation;
 pub mod message;
+mod resync;
 mod state;
 mod tunnel;
 
+pub use resync::{Progress, ResyncCounters, ResyncKind};
 pub use state::{LinkState, LinkStopped, Links, PeerLink, PeerLinkCounters};
 pub(crate) use tunnel::Tunnels;
 
@@ -60,6 +62,10 @@ pub struct LinkConfig {
     pub upstream_timeout: Duration,
     /// Silence after which a peer is given up.
     pub peer_timeout: Duration,
+    /// Bytes a second that a resync reads.
+    pub resync_rate: u64,
+    /// How long an empty memcached waits for sites that are not there.
+    pub warmup_timeout: Duration,
     /// How long a stopping proxy goes on sending what it owes.
     pub drain_timeout: Duration,
     /// Where sessions go that a peer opens for its apps; without it they are refused.
@@ -131,6 +137,7 @@ pub(crate) fn start(
         tracker.spawn(acceptor::listen(Arc::clone(&context), listener));
     }
     tracker.spawn(flusher::run(Arc::clone(&context)));
+    tracker.spawn(resync::run(Arc::clone(&context)));
     let tunnels = Tunnels::new(Arc::clone(&context));
     tracker.spawn(async move {
         context.drain.cancelled().await;

@@ -88,6 +88,12 @@ pub struct PeerFigures {
     pub mutations: Vec<(Direction, &'static str, u64)>,
     pub resyncs_full: u64,
     pub resyncs_partial: u64,
+    /// Items done and expected, of the resync that is on or was last.
+    pub resync: Option<(u64, u64)>,
+    /// Keys by what a resync did with them.
+    pub resync_keys: Vec<(&'static str, u64)>,
+    /// Resyncs that broke off.
+    pub resyncs_broken: u64,
     /// Items that were gone when they were to be read for it.
     pub read_misses: u64,
     /// How often it came back as a new process.
@@ -214,6 +220,14 @@ fn record_peer(figures: &PeerFigures) {
     for (kind, count) in [("full", figures.resyncs_full), ("partial", figures.resyncs_partial)] {
         counter!("memcloud_proxy_resyncs_total", "peer" => peer(), "kind" => kind).absolute(count);
     }
+    if let Some((items, expected)) = figures.resync {
+        gauge!("memcloud_proxy_resync_items", "peer" => peer()).set(float(items));
+        gauge!("memcloud_proxy_resync_items_expected", "peer" => peer()).set(float(expected));
+    }
+    for &(outcome, count) in &figures.resync_keys {
+        counter!("memcloud_proxy_resync_keys_total", "peer" => peer(), "outcome" => outcome).absolute(count);
+    }
+    counter!("memcloud_proxy_resyncs_broken_total", "peer" => peer()).absolute(figures.resyncs_broken);
     counter!("memcloud_proxy_replication_read_misses_total", "peer" => peer()).absolute(figures.read_misses);
     counter!("memcloud_proxy_peer_restarts_total", "peer" => peer()).absolute(figures.restarts);
     for &(reason, count) in &figures.links_stopped {
@@ -297,6 +311,13 @@ fn describe() {
         "memcloud_proxy_spill_errors_total",
         "Lists of owed keys that lost a key: the peer is compared with instead."
     );
+    describe_gauge!(
+        "memcloud_proxy_resync_items",
+        "Items done of the resync that is on, or of the last one."
+    );
+    describe_gauge!("memcloud_proxy_resync_items_expected", "About how many items that resync has.");
+    describe_counter!("memcloud_proxy_resync_keys_total", "Keys that resyncs copied, repaired or dropped.");
+    describe_counter!("memcloud_proxy_resyncs_broken_total", "Resyncs that broke off and were tried again.");
     describe_counter!("memcloud_proxy_resyncs_total", "Resyncs with the peer.");
     describe_counter!(
         "memcloud_proxy_links_stopped_total",

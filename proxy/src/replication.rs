@@ -48,6 +48,8 @@ pub(crate) mod effect;
 mod flush;
 mod forget;
 mod gate;
+mod history;
+mod incarnation;
 mod listing;
 mod local;
 mod mutation;
@@ -58,22 +60,27 @@ mod replica;
 mod sending;
 mod settled;
 mod shared;
+mod state;
 mod status;
 mod table;
 #[cfg(test)]
 mod tests;
 mod version;
 mod versioned;
+mod wall_clock;
+mod warmth;
 
 pub use clock::{Clock, TooFarAhead};
+pub use history::{Authority, Loss, Memory};
+pub use incarnation::Incarnation;
 pub use listing::{Left, Listing};
 pub use memcloud_protocol::memcache::expiry::Expiry;
 pub use mutation::{Effect, Marks, Owed, Payload};
 pub use replica::{Bounds, LaneId, Mark, Offer, PeerId, Replica, Slot};
 pub use settled::Settled;
-pub use shared::{
-    Begin, Board, Lists, Outcome, Progress, Shared, Wait, Waiter, Woken, next_lane, wall_clock_ms,
-};
+pub use shared::{Begin, Board, Lists, Outcome, Progress, Shared, Wait, Waiter, Woken, next_lane};
+pub use state::HOLD_MS;
 pub use status::{Counters, Gap, PeerCounters, PeerStatus};
 pub use version::{Origin, Version, WireTime};
 pub use versioned::Unversioned;
+pub use wall_clock::wall_clock_ms;

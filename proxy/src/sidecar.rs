@@ -100,7 +100,7 @@ async fn serve(
         wanted.notify_one();
     }
     let (monitor, upstream) =
-        Monitor::new(config.upstream.clone(), config.upstream_timeout, Arc::clone(&wanted));
+        Monitor::new(config.upstream.clone(), config.upstream_timeout, Arc::clone(&wanted), shared.clone());
     let monitor = tokio::spawn(monitor.run());
     let versions = shared.clone().map(|shared| tokio::spawn(versions::follow(upstream.clone(), shared)));
 
@@ -265,6 +265,8 @@ fn link_config(config: &Config, sessions: mpsc::Sender<Arrival>) -> LinkConfig {
         upstream: config.upstream.clone(),
         upstream_timeout: config.upstream_timeout,
         peer_timeout: config.peer_timeout,
+        resync_rate: config.recovery.resync_rate,
+        warmup_timeout: config.recovery.warmup_timeout,
         drain_timeout: config.drain_timeout,
         sessions: Some(sessions),
     }

@@ -60,7 +60,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("link", &["backoff", "chance", "config", "failover", "memcached", "net", "replication"]),
+    ("link", &["backoff", "chance", "config", "failover", "inventory", "memcached", "net", "replication"]),
     ("inventory", &["backoff", "config", "memcached", "net"]),
     ("failover", &["net"]),
     ("memcached", &["config", "net"]),
@@ -114,6 +114,10 @@ fn the_core_is_pure() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for file in files(&source.join("replication")) {
         let text = fs::read_to_string(&file).unwrap();
+        if file.ends_with("wall_clock.rs") {
+            // The one place where time enters.
+            continue;
+        }
         let shell =
             file.ends_with("shared.rs") || file.parent().is_some_and(|folder| folder.ends_with("shared"));
         for forbidden in ["tokio::net", "tokio::time", "tokio::spawn", "std::net", "std::fs", "Instant::now"]

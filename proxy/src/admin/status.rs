@@ -20,6 +20,8 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failover: Option<FailoverStatus>,
     pub peers: Vec<PeerStatus>,
+    /// memcached started empty and is being filled from a peer.
+    pub warming: bool,
     /// Mutations that some peer missed and no resync has made good yet.
     pub lost_unrepaired: u64,
     pub sessions: u64,
@@ -98,9 +100,33 @@ pub struct PeerStatus {
     pub spilled_keys: Option<u64>,
     /// Mutations it missed and no resync has made good yet.
     pub lost_unrepaired: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resync: Option<ResyncStatus>,
     /// Why the two are not in sync, beyond what is simply on its way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// A resync that we drive: the one that is on, or the last one; and what all of them with this peer have done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ResyncStatus {
+    /// `copy` fills an empty memcached, `compare` makes two equal.
+    pub kind: &'static str,
+    pub running: bool,
+    pub items: u64,
+    pub items_expected: u64,
+    pub bytes: u64,
+    pub elapsed_ms: u64,
+    /// If it goes on like this; nothing while nobody can say.
+    pub left_ms: Option<u64>,
+    /// Items copied to here.
+    pub copied: u64,
+    /// Keys of which the newer side was taken over.
+    pub repaired: u64,
+    /// Keys that differed and were dropped on every side.
+    pub dropped: u64,
+    /// Resyncs that broke off and were tried again.
+    pub broken: u64,
 }
 
 /// Whether the peer has a link to us.

@@ -38,8 +38,10 @@ impl AdminSource for Fake {
                 resyncs_partial: 5,
                 spilled_keys: None,
                 lost_unrepaired: 6,
+                resync: None,
                 reason: None,
             }],
+            warming: false,
             lost_unrepaired: 0,
             sessions: 3,
             tunnelled_sessions: 1,
@@ -98,7 +100,7 @@ async fn paths_answer_as_the_contract_says() {
         "peers": [ { "site": null, "addr": "127.0.0.1:9", "state": "connecting", "inbound": "down", "live": false, "lag_ms": 0, "backlog_entries": 1,
                      "backlog_bytes": 2, "unacknowledged": 3, "resyncs_full": 4, "resyncs_partial": 5,
                      "lost_unrepaired": 6 } ],
-        "lost_unrepaired": 0, "sessions": 3, "tunnelled_sessions": 1,
+        "warming": false, "lost_unrepaired": 0, "sessions": 3, "tunnelled_sessions": 1,
         "ack": { "mode": "local", "peer": 0, "degraded": 0, "timeout": 0, "failed": 0 }
     });
     assert_eq!(status, expected);

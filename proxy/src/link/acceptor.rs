@@ -25,12 +25,14 @@ use tracing::{debug, info, warn};
 
 mod applier;
 mod packet;
+mod resync;
 mod tunnel;
 
-use self::applier::{Applier, Pause};
+pub(in crate::link) use self::applier::{Applier, Kept, Pause};
 use super::Context;
 use super::directory::{NAMING_GRACE, Seat};
-use super::local::{Duplex, Local};
+use super::incarnation;
+use super::local::Duplex;
 use super::message::{
     Ack, Decoded, Hello, LINE_MAX, LINK_VERSION, Malformed, Message, Purpose, Refusal, decode,
 };
@@ -76,7 +78,10 @@ async fn serve(context: Arc<Context>, stream: Box<dyn Duplex>) {
                 Ok(opening) => return inbound.hand_over(opening).await,
                 Err(stopped) => stopped,
             },
-            Purpose::Resync => refuse(Refusal::Version),
+            Purpose::Resync => match inbound.open_resync(&caller, &mut peer).await {
+                Ok(opening) => return inbound.give(opening).await,
+                Err(stopped) => stopped,
+            },
         },
         Err(stopped) => stopped,
     };
@@ -108,7 +113,7 @@ struct Caller {
 
 /// One connection of a peer.
 struct Inbound<'a> {
-    context: &'a Context,
+    context: &'a Arc<Context>,
     reader: ReadHalf<Box<dyn Duplex>>,
     writer: WriteHalf<Box<dyn Duplex>>,
     input: BytesMut,
@@ -130,7 +135,11 @@ impl Inbound<'_> {
         match self.greet(caller, known).await {
             Ok((mut applier, seat)) => {
                 let Some(peer) = *known else { return LinkStopped::OutOfTurn };
-                self.context.shared.lock().inbound_connected(peer, run);
+                {
+                    let mut replica = self.context.shared.lock();
+                    replica.met(peer, run);
+                    replica.inbound_connected(peer, run);
+                }
                 self.context.links.change(peer.0, |link| {
                     link.inbound = true;
                     link.counters.links += 1;
@@ -153,7 +162,7 @@ impl Inbound<'_> {
     ) -> Result<(Applier, Seat), LinkStopped> {
         let context = self.context;
         let site = caller.site;
-        let local = Local::connect(&context.config.upstream, context.config.upstream_timeout)
+        let local = incarnation::connect(&context.config, &context.shared)
             .await
             .map_err(|_| refuse(Refusal::UpstreamDown))?;
         self.say(&Message::Hello(Hello {
@@ -223,6 +232,7 @@ impl Inbound<'_> {
             }
             match pause {
                 Pause::Full => {}
+                Pause::Goodbye => return Err(LinkStopped::Goodbye),
                 Pause::Gate(wait) => granted = Some(self.wait(wait, applier.acked(), seat).await?),
                 Pause::Flush { version, delay_s } => {
                     self.flush(applier, seat, version, delay_s).await?;

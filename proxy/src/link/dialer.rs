@@ -19,11 +19,12 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
-mod raw;
-mod reader;
+pub(in crate::link) mod raw;
+pub(in crate::link) mod reader;
 mod sender;
 
 use self::sender::Sender;
+pub(in crate::link) use self::sender::item_message;
 use super::Context;
 use super::directory::NAMING_GRACE;
 use super::local::{self, Duplex};
@@ -37,7 +38,7 @@ use crate::replication::{PeerId, wall_clock_ms};
 pub(super) async fn dial(context: Arc<Context>, peer: PeerId) {
     tokio::select! {
         biased;
-        never = redial(&context, peer) => never,
+        () = redial(&context, peer) => {}
         () = last_moment(&context, peer) => {}
     }
     let left = owed(&context, peer);
@@ -53,11 +54,16 @@ pub(super) async fn dial(context: Arc<Context>, peer: PeerId) {
     });
 }
 
-/// Resolves when the proxy stops and this peer has everything, or the drain timeout is over.
+/// Resolves when the proxy stops and the drain timeout is over; or before, if nothing is owed and there is no link to
+/// say goodbye on.
 async fn last_moment(context: &Context, peer: PeerId) {
     context.drain.cancelled().await;
     let deadline = Instant::now() + context.config.drain_timeout;
-    while owed(context, peer) > 0 && Instant::now() < deadline {
+    let busy = || {
+        let status = context.shared.lock().status(peer, wall_clock_ms());
+        status.connected || status.backlog_entries > 0
+    };
+    while busy() && Instant::now() < deadline {
         tokio::time::sleep(DRAIN_TICK).await;
     }
 }
@@ -67,13 +73,17 @@ fn owed(context: &Context, peer: PeerId) -> u64 {
     context.shared.lock().status(peer, wall_clock_ms()).backlog_entries
 }
 
-async fn redial(context: &Context, peer: PeerId) -> ! {
+/// Returns when goodbye is said.
+async fn redial(context: &Context, peer: PeerId) {
     let mut backoff = Backoff::new(BACKOFF_LEAST, BACKOFF_GREATEST);
     let mut last = None;
     loop {
         let began = Instant::now();
         let stopped = one_link(context, peer).await;
         context.links.stopped(peer.0, stopped);
+        if stopped == LinkStopped::Goodbye {
+            return;
+        }
         context.links.change(peer.0, |link| {
             link.state = LinkState::Down;
             link.stopped = Some(stopped);
@@ -115,11 +125,15 @@ async fn one_link(context: &Context, peer: PeerId) -> LinkStopped {
     context.shared.lock().connected(peer);
     let (read_half, write_half) = tokio::io::split(stream);
     let acked = Notify::new();
+    let mut sender = Sender::new(context, peer, write_half, &acked);
     let stopped = tokio::select! {
         biased;
         stopped = acks(context, peer, read_half, input, &acked) => stopped,
-        stopped = Sender::new(context, peer, write_half, &acked).run() => stopped,
+        stopped = sender.run() => stopped,
     };
+    // The peer closes behind a goodbye.
+    let stopped =
+        if sender.said_goodbye() && stopped == LinkStopped::Closed { LinkStopped::Goodbye } else { stopped };
     context.shared.lock().disconnected(peer);
     stopped
 }
@@ -142,6 +156,7 @@ async fn greet(
                     context.identity.judge(&hello).map_err(LinkStopped::Refused)?;
                     context.directory.dialed(peer, hello.site)?;
                     context.shared.note_site_of(peer, hello.site);
+                    context.shared.lock().met(peer, hello.run);
                     let site = hello.site.to_owned();
                     context.links.change(peer.0, |link| link.site = Some(site));
                     named = true;

@@ -13,6 +13,8 @@
 
 use std::borrow::Cow;
 
+use crate::replication::Loss;
+
 mod decode;
 mod encode;
 #[cfg(test)]
@@ -159,14 +161,31 @@ pub enum Message<'a> {
         tag: Tag<'a>,
         /// Keys and flushes the speaker still owes or has unacknowledged.
         owed: u64,
+        /// What the acceptor may miss of the speaker beyond that; None: not known yet.
+        loss: Option<Loss>,
     },
     /// What the speaker's memcached can do.
     Server {
         /// It can be told the CAS of an item.
         takes_versions: bool,
     },
+    /// What the dialer remembers of an earlier life of the acceptor. First behind hello.
+    Memory(Memory<'a>),
+    /// The dialer stops, and the acceptor has everything of it. Nothing comes behind it.
+    Goodbye,
     /// So many mutations since hello are settled here.
     Ack(Ack),
+}
+
+/// How an earlier life of the acceptor ended, as its dialer remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory<'a> {
+    /// Nothing is known of one.
+    None,
+    /// With a goodbye.
+    Clean,
+    /// Without one: what the dialer sends at or below the tag may be older than what that life had.
+    Killed(Tag<'a>),
 }
 
 macro_rules! refusals {

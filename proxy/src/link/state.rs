@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::message::{Malformed, Refusal};
+use super::resync::{Progress, ResyncCounters};
 
 /// Why a link is not streaming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +34,13 @@ pub enum LinkStopped {
     Replaced,
     /// This proxy stops.
     Draining,
+    /// The proxy that dialed stops, and everything of it has arrived.
+    Goodbye,
 }
 
 impl LinkStopped {
     /// How many labels there are.
-    pub const LABELS: [&'static str; 12] = [
+    pub const LABELS: [&'static str; 13] = [
         "unreachable",
         "closed",
         "silent",
@@ -50,6 +53,7 @@ impl LinkStopped {
         "same_site_twice",
         "replaced",
         "draining",
+        "goodbye",
     ];
 
     fn index(self) -> usize {
@@ -66,6 +70,7 @@ impl LinkStopped {
             Self::SameSiteTwice => 9,
             Self::Replaced => 10,
             Self::Draining => 11,
+            Self::Goodbye => 12,
         }
     }
 
@@ -76,7 +81,7 @@ impl LinkStopped {
 
     /// Worth a line in the log even where links come and go: somebody has to change something.
     pub(super) fn is_fault(self) -> bool {
-        !matches!(self, Self::Unreachable | Self::Closed | Self::Replaced | Self::Draining)
+        !matches!(self, Self::Unreachable | Self::Closed | Self::Replaced | Self::Draining | Self::Goodbye)
     }
 }
 
@@ -126,6 +131,10 @@ pub struct PeerLink {
     pub stopped: Option<LinkStopped>,
     /// The peer's own link, which it dialed to us, is up.
     pub inbound: bool,
+    /// The resync with it that is on, or the last one.
+    pub progress: Option<Progress>,
+    /// What resyncs with it have done.
+    pub resync: ResyncCounters,
     /// Counted since the start.
     pub counters: PeerLinkCounters,
 }

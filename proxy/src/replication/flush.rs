@@ -87,9 +87,8 @@ impl<W> Replica<W> {
                 peer.cleared = [peer.cleared, queued].into_iter().flatten().min();
             }
             self.flush_ledger(version);
+            self.flushed_all();
             for (index, peer) in self.peers.iter_mut().enumerate() {
-                // Nothing that was given up matters any more: all of it is older than the flush.
-                (peer.gap, peer.skewed) = (None, None);
                 self.lister.anew(index);
                 peer.flush = Some(version);
             }

@@ -31,7 +31,7 @@ impl<W> Replica<W> {
     /// A gate was given back: an entry that nothing else points at goes now, or joins the age queue again.
     pub(super) fn forget_if_loose(&mut self, at: u32) {
         let entry = &self.table[at];
-        if !entry.aged && entry.is_loose() && entry.version <= self.stable {
+        if !entry.aged && entry.is_loose() && entry.version <= self.forgettable() {
             self.forget(at);
         } else if !entry.aged && entry.gate.is_idle() && entry.version > Version::ZERO {
             self.note_age(at);
@@ -44,13 +44,14 @@ impl<W> Replica<W> {
             // What a peer's flush destroys must still be known when it is done, if it was newer.
             return;
         }
+        let forgettable = self.forgettable();
         for _ in 0..most {
             let Some((noted, at)) = self.age.front().copied() else { break };
             let entry = &mut self.table[at];
-            if noted > self.stable {
+            if noted > forgettable {
                 break;
             }
-            if entry.version > self.stable {
+            if entry.version > forgettable {
                 // Written again since: its turn comes later.
                 self.age.pop_front();
                 self.age.push_back((self.table[at].version, at));
@@ -120,7 +121,8 @@ impl<W> Replica<W> {
         let bit = 1_u64 << peer;
         let queue = std::mem::take(&mut self.peers[peer].queue);
         let mut given_up = 0;
-        let listed = self.peers[peer].lose(0, now_ms, self.lister.kept);
+        let at = self.clock.latest();
+        let listed = self.peers[peer].lose(0, now_ms, at, self.lister.kept);
         for debt in queue {
             let entry = &mut self.table[debt.at];
             entry.queued &= !bit;
@@ -133,7 +135,7 @@ impl<W> Replica<W> {
             }
             self.settle(debt.at, peer);
         }
-        self.peers[peer].lose(given_up, now_ms, listed);
+        self.peers[peer].lose(given_up, now_ms, at, listed);
         let counter = if listed { &mut self.counters.listed } else { &mut self.counters.lost };
         *counter += given_up;
         self.missed_by(peer);
@@ -178,7 +180,7 @@ impl<W> Replica<W> {
             assert_eq!(entry.owed == 0, *entry.effect() == Effect::None, "what is owed has an effect");
             assert!(!entry.gate.has_waiters() || !entry.gate.is_idle(), "nobody waits at an open gate");
             assert!(entry.version == Version::ZERO || entry.version > self.last_flush);
-            assert!(!entry.is_loose() || entry.version > self.stable, "an entry nobody needs stays");
+            assert!(!entry.is_loose() || entry.version > self.forgettable(), "an entry nobody needs stays");
             let held = entry.aged || !entry.gate.is_idle();
             assert!(held, "an entry is in flight or will be forgotten");
         }

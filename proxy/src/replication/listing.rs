@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::peer::What;
 use super::replica::{PeerId, Replica};
 use super::status::Gap;
+use super::version::Version;
 
 /// What is to be done to a peer's list.
 #[derive(Clone, Eq, PartialEq, Debug)]
@@ -65,7 +66,8 @@ impl<W> Replica<W> {
         self.lister.kept = true;
         for (peer, left) in self.peers.iter_mut().zip(left) {
             if left.keys > 0 {
-                peer.gap = Some(Gap { since_ms: now_ms, mutations: left.keys, listed: true });
+                peer.gap =
+                    Some(Gap { since_ms: now_ms, mutations: left.keys, listed: true, last: Version::ZERO });
             }
         }
     }

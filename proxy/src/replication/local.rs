@@ -41,6 +41,7 @@ impl<W> Replica<W> {
     /// A delete that missed is `Removed` too: a peer may hold the item. A waiter that is gone gives its slot back
     /// with `Effect::None`.
     pub fn complete(&mut self, slot: Slot, effect: Effect, now_ms: u64, woken: &mut Vec<(W, Slot)>) -> bool {
+        let unknown = effect == Effect::Unknown;
         let effect = match effect {
             Effect::None => {
                 self.leave(slot, woken);
@@ -52,8 +53,18 @@ impl<W> Replica<W> {
             }
             effect => effect,
         };
+        // Only if nothing is owed already does the doubt cover all that is owed.
+        let unsure = unknown && self.table[slot.0].owed == 0;
         let version = self.clock.stamp(now_ms);
-        self.conclude(slot, version, effect, now_ms, woken)
+        let grew = self.conclude(slot, version, effect, now_ms, woken);
+        if unsure && self.table[slot.0].owed != 0 {
+            self.table[slot.0].unsure = true;
+            if self.warming().is_some() {
+                // It was on its way to a memcached that is gone.
+                self.forgive(slot.0);
+            }
+        }
+        grew
     }
 
     /// The same for a write that held no gate, whose slot was asked for after its answer: what was read of the key in

@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 
+use super::history::History;
 use super::status::{Gap, PeerCounters};
 use super::version::Version;
 
@@ -61,6 +62,9 @@ pub(super) struct Peer {
     pub(super) floor: Version,
 
     pub(super) counters: PeerCounters,
+    pub(super) history: History,
+    /// When something of the peer was refused for its clock.
+    pub(super) refused_at: Version,
 }
 
 /// A key in the queue.
@@ -110,18 +114,21 @@ impl Peer {
     }
 
     /// Some mutations were not queued, or taken back. True: they are to be listed, if lists are kept; else lost.
-    pub(super) fn lose(&mut self, mutations: u64, now_ms: u64, lists_kept: bool) -> bool {
-        let gap = self.gap.get_or_insert(Gap { since_ms: now_ms, mutations: 0, listed: lists_kept });
+    pub(super) fn lose(&mut self, mutations: u64, now_ms: u64, at: Version, lists_kept: bool) -> bool {
+        let fresh = Gap { since_ms: now_ms, mutations: 0, listed: lists_kept, last: at };
+        let gap = self.gap.get_or_insert(fresh);
         gap.mutations += mutations;
+        gap.last = at;
         let counter = if gap.listed { &mut self.counters.listed } else { &mut self.counters.lost };
         *counter += mutations;
         gap.listed
     }
 
     /// The peer has refused mutations because of our clock.
-    pub(super) fn refused_by(&mut self, mutations: u64, now_ms: u64) {
-        let skewed = self.skewed.get_or_insert(Gap { since_ms: now_ms, mutations: 0, listed: false });
+    pub(super) fn refused_by(&mut self, mutations: u64, now_ms: u64, at: Version) {
+        let skewed = self.skewed.get_or_insert(Gap { since_ms: now_ms, ..Gap::default() });
         skewed.mutations += mutations;
+        skewed.last = at;
         self.counters.refused += mutations;
     }
 

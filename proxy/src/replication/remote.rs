@@ -132,9 +132,10 @@ impl<W> Replica<W> {
 
     /// The link from the peer is down.
     pub fn inbound_disconnected(&mut self, from: PeerId) {
+        let latest = self.clock.latest();
         let peer = &mut self.peers[from.0];
-        peer.inbound = false;
-        peer.owes = None;
+        (peer.inbound, peer.owes) = (false, None);
+        peer.history.broke = latest;
     }
 
     /// What needs no look at the key. The version is merged into the clock here, before any later stamp.
@@ -151,6 +152,7 @@ impl<W> Replica<W> {
             peer.counters.skewed += 1;
             let (first, last) = peer.refused.unwrap_or((version, version));
             peer.refused = Some((first.min(version), last.max(version)));
+            peer.refused_at = self.clock.latest();
             return Some(Offer::Skewed);
         }
         if processed {
@@ -165,7 +167,7 @@ impl<W> Replica<W> {
         let known = known.unwrap_or(Version::ZERO);
         let peer = &self.peers[from.0];
         if version > known.max(self.last_flush) {
-            let forgotten = known == Version::ZERO && version <= peer.doubt;
+            let forgotten = known == Version::ZERO && version <= self.doubtful_until(from);
             return if forgotten { Verdict::Doubtful } else { Verdict::Newer };
         }
         if version == known {
@@ -183,7 +185,7 @@ impl<W> Replica<W> {
             Verdict::Duplicate
         } else if version < self.last_flush && version > peer.floor {
             Verdict::Superseded
-        } else if version < self.last_flush || version <= peer.doubt {
+        } else if version < self.last_flush || version <= self.doubtful_until(from) {
             Verdict::Doubtful
         } else {
             Verdict::Newer

@@ -15,6 +15,7 @@ use super::promised::Promised;
 use super::status::Counters;
 use super::table::{Table, payload_len};
 use super::version::Version;
+use super::warmth::Warmth;
 
 /// An upstream connection: a FIFO in which memcached sees writes in the order in which they began.
 pub type LaneId = u32;
@@ -75,6 +76,8 @@ pub enum Offer {
     Echo,
     /// Its clock is too far ahead. Acknowledge it, refused.
     Skewed,
+    /// A state (never a mutation) that is older than what was forgotten here: read it again.
+    TooOld,
 }
 
 /// What a dialer says about progress: the site sends nothing at or below `version` on this link any more.
@@ -110,6 +113,9 @@ pub struct Replica<W> {
     pub(super) lister: Lister,
     /// The newest of our own that some peer does not get by way of its queue.
     pub(super) missed: Version,
+    /// Resyncs that are on: entries are kept a little longer.
+    pub(super) holds: u32,
+    pub(super) warmth: Warmth,
     pub(super) counters: Counters,
 }
 
@@ -141,6 +147,8 @@ impl<W> Replica<W> {
             horizon: Version::ZERO,
             lister: Lister::default(),
             missed: Version::ZERO,
+            holds: 0,
+            warmth: Warmth::default(),
             counters: Counters::default(),
         };
         replica.find_stable();
@@ -180,6 +188,7 @@ impl<W> Replica<W> {
         self.table[at].marks_unsure = marked && silent;
         self.table.set_effect(at, effect);
         let entry = &mut self.table[at];
+        entry.unsure = false;
         debug_assert!(version > entry.version, "a key's versions only rise");
         entry.version = version;
         let cost = entry.cost();
@@ -190,7 +199,7 @@ impl<W> Replica<W> {
                 peer.owed_bytes -= cost_before;
             } else if peer.is_given_up() {
                 self.missed = self.clock.latest();
-                if peer.lose(1, now_ms, self.lister.kept) {
+                if peer.lose(1, now_ms, version, self.lister.kept) {
                     self.lister.add(index, &entry.key);
                     self.counters.listed += 1;
                 } else {

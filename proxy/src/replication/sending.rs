@@ -90,6 +90,7 @@ impl<W> Replica<W> {
     /// The peer has processed `count` mutations since hello, and refused so many of them because of our clock.
     /// False: more than were sent; close the link.
     pub fn acknowledge(&mut self, to: PeerId, count: u64, refused: u64, now_ms: u64) -> bool {
+        let at = self.clock.latest();
         let peer = &mut self.peers[to.0];
         let known = peer.acked..=peer.acked + peer.window.len() as u64;
         if !known.contains(&count) || !(peer.refused_since_hello..=count).contains(&refused) {
@@ -97,7 +98,7 @@ impl<W> Replica<W> {
         }
         if refused > peer.refused_since_hello {
             let more = refused - std::mem::replace(&mut peer.refused_since_hello, refused);
-            peer.refused_by(more, now_ms);
+            peer.refused_by(more, now_ms, at);
             self.missed_by(to.0);
         }
         while self.peers[to.0].acked < count {

@@ -18,7 +18,10 @@ use tokio::sync::{Notify, oneshot};
 pub use progress::{Board, Progress};
 
 use super::versioned::Agreement;
-use super::{Bounds, Effect, LaneId, Left, Listing, PeerId, Replica, Slot, Unversioned, Version};
+use super::wall_clock::wall_clock_ms;
+use super::{
+    Bounds, Effect, Incarnation, LaneId, Left, Listing, PeerId, Replica, Slot, Unversioned, Version,
+};
 
 /// How the holder of a wait hears that the gate is its own.
 pub type Waiter = oneshot::Sender<Slot>;
@@ -62,6 +65,9 @@ pub struct Shared {
     owed: Vec<Notify>,
     stale_marks: AtomicBool,
     lists: OnceLock<Arc<dyn Lists>>,
+    memcached: Mutex<Option<Incarnation>>,
+    /// Something happened that a resync may be about.
+    resync: Notify,
     board: OnceLock<Board>,
     agreement: Mutex<Agreement>,
     /// What the agreement says, for the data path.
@@ -119,6 +125,8 @@ impl Shared {
             board: OnceLock::new(),
             agreement: Mutex::new(Agreement::new(site, peers)),
             versioned: AtomicBool::new(false),
+            memcached: Mutex::new(None),
+            resync: Notify::new(),
         })
     }
 
@@ -289,6 +297,33 @@ impl Shared {
         }
     }
 
+    /// Somebody has a new connection to memcached and asked who it is, before using it. True: it is another one than
+    /// before, and empty.
+    pub fn memcached_seen(&self, seen: Incarnation) -> bool {
+        let mut known = self.memcached.lock().unwrap_or_else(PoisonError::into_inner);
+        let restarted = match &*known {
+            Some(known) if known.is(&seen) => return false,
+            Some(_) => true,
+            None => false,
+        };
+        *known = Some(seen);
+        // Still under the first lock: nobody may read from the new one as if it were the old one.
+        let mut replica = self.lock();
+        if restarted {
+            replica.memcached_restarted()
+        } else {
+            replica.memcached_found(seen.items == 0)
+        }
+        drop(replica);
+        self.resync.notify_one();
+        restarted
+    }
+
+    /// Waits until a resync may have become due.
+    pub async fn resync_due(&self) {
+        self.resync.notified().await;
+    }
+
     /// Stale marks (`md … I`) are in use: from now on nobody may read an item with `mg` on the quiet, because
     /// that takes the one right to recache it.
     pub fn note_stale_marks(&self) {
@@ -396,15 +431,4 @@ fn waiter(receiver: &mut Option<oneshot::Receiver<Slot>>) -> Waiter {
 pub fn next_lane() -> LaneId {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-/// Milliseconds since 1970. The one place where wall time enters.
-#[allow(clippy::disallowed_methods, reason = "this is where the clock is fed")]
-pub fn wall_clock_ms() -> u64 {
-    #[cfg(feature = "simulation")]
-    if let Some(now_ms) = crate::simulation::wall_clock_ms() {
-        return now_ms;
-    }
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,11 +1,13 @@
 //! What can be told about replication: per peer, and in all.
 
+use super::history::Loss;
 use super::replica::{PeerId, Replica};
 use super::version::Version;
 
 impl<W> Replica<W> {
     /// What can be told about one peer.
     pub fn status(&self, peer: PeerId, now_ms: u64) -> PeerStatus {
+        let (loss, loss_from) = (self.loss(peer), self.loss_from(peer));
         let peer = &self.peers[peer.0];
         PeerStatus {
             connected: peer.connected,
@@ -22,6 +24,8 @@ impl<W> Replica<W> {
             inbound_connected: peer.inbound,
             peer_owes: peer.owes,
             restarts: peer.restarts,
+            loss,
+            loss_from,
             counters: peer.counters,
         }
     }
@@ -62,12 +66,13 @@ impl<W> Replica<W> {
     /// clock, by them or by us.
     pub fn in_sync(&self) -> bool {
         let quiet = self.in_flight == 0 && self.flush_gate.is_open();
-        let peers_in_sync = self.peers.iter().all(|peer| {
+        let peers_in_sync = self.peers.iter().enumerate().all(|(index, peer)| {
             let streams = peer.connected && peer.inbound;
-            let whole = peer.gap.is_none() && peer.skewed.is_none() && peer.refused.is_none();
-            streams && whole && peer.owed() == 0 && peer.owes == Some(0)
+            let whole = self.loss(PeerId(index)) == Loss::Nothing;
+            let told = peer.history.peer_is_whole();
+            streams && whole && told && peer.gap.is_none() && peer.owed() == 0 && peer.owes == Some(0)
         });
-        quiet && peers_in_sync
+        quiet && peers_in_sync && self.warmth.warming.is_none()
     }
 }
 
@@ -102,6 +107,10 @@ pub struct PeerStatus {
     pub peer_owes: Option<u64>,
     /// How often the peer came with a new run id: each time its ledger was empty.
     pub restarts: u64,
+    /// What the peer may miss of ours, whatever the reason.
+    pub loss: Loss,
+    /// What we may miss of the peer, as it says.
+    pub loss_from: Loss,
     /// Counted since the start.
     pub counters: PeerCounters,
 }
@@ -115,6 +124,8 @@ pub struct Gap {
     pub mutations: u64,
     /// Their keys are on a list outside, which is complete: they are owed and not lost.
     pub listed: bool,
+    /// Our clock when the last of them was.
+    pub last: Version,
 }
 
 /// Mutations to and from one peer, by outcome.
@@ -167,6 +178,8 @@ pub struct Counters {
     pub lost: u64,
     /// Mutations given up in memory for some peer, and put on its list.
     pub listed: u64,
+    /// How often memcached was found empty again.
+    pub memcached_restarts: u64,
     /// Keys in the ledger now.
     pub ledger_entries: u64,
     /// What the ledger and the payloads take now.

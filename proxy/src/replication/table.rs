@@ -33,6 +33,8 @@ pub(super) struct Entry<W> {
     pub(super) aged: bool,
     /// The effect says nothing of marks, and stands for a write that left some as well; or for one that held no gate.
     pub(super) marks_unsure: bool,
+    /// All that is owed is a write that perhaps never took place.
+    pub(super) unsure: bool,
     pub(super) gate: Gate<W>,
 }
 
@@ -110,6 +112,7 @@ impl<W> Table<W> {
             pins: 0,
             aged: false,
             marks_unsure: false,
+            unsure: false,
             gate: Gate::new(),
         };
         self.key_bytes += key.len() as u64;

@@ -93,6 +93,16 @@ impl Version {
         LEAST_READING <= cas && cas < 1 << 63
     }
 
+    /// A version this much later, of the same site.
+    pub(super) const fn later_by(self, ms: u64) -> Self {
+        Self { time: self.time.saturating_add(ms << BELOW_MILLIS_BITS), origin: self.origin }
+    }
+
+    /// A version this much earlier, of the same site.
+    pub(super) const fn earlier_by(self, ms: u64) -> Self {
+        Self { time: self.time.saturating_sub(ms << BELOW_MILLIS_BITS), origin: self.origin }
+    }
+
     /// A version just older than any with this clock reading.
     pub(super) const fn before(self) -> Self {
         Self { time: self.time.saturating_sub(1), origin: Origin(u32::MAX) }

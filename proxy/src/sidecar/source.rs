@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::failover::Shown;
 use crate::admin::{
-    self, AckStatus, AdminSource, InboundState, Liveness, PeerState, PeerStatus, Status, UpstreamStatus,
-    read_stats,
+    self, AckStatus, AdminSource, InboundState, Liveness, PeerState, PeerStatus, ResyncStatus, Status,
+    UpstreamStatus, read_stats,
 };
 use crate::config::{Ack, Address, Config};
 use crate::link::{LinkState, LinkStopped, Links, PeerLink};
@@ -20,7 +20,7 @@ use crate::metrics::{
     AckOutcome, Direction, MemcachedStats, PeerFigures, ReplicationFigures, WorkerCounters,
 };
 use crate::net;
-use crate::replication::{self, Gap, PeerId, Shared, wall_clock_ms};
+use crate::replication::{self, Gap, Loss, PeerId, Shared, wall_clock_ms};
 use crate::spill::{Reason, Spill};
 use crate::upstream::UpstreamState;
 
@@ -37,6 +37,7 @@ pub(super) struct Source {
     workers: Mutex<Vec<Arc<WorkerCounters>>>,
     front_door: Mutex<Vec<Arc<WorkerCounters>>>,
     liveness: Mutex<Liveness>,
+    warmup_timeout_ms: u64,
 }
 
 impl Source {
@@ -59,6 +60,7 @@ impl Source {
             workers: Mutex::default(),
             front_door: Mutex::default(),
             liveness: Mutex::default(),
+            warmup_timeout_ms: u64::try_from(config.recovery.warmup_timeout.as_millis()).unwrap_or(u64::MAX),
         }
     }
 
@@ -172,6 +174,7 @@ impl AdminSource for Source {
                 .and_then(|shared| shared.unversioned())
                 .map(|reason| reason.to_string()),
             failover: self.failover(),
+            warming: self.replication.as_ref().is_some_and(|shared| shared.lock().warming().is_some()),
             lost_unrepaired: peers.iter().map(|peer| peer.lost_unrepaired).sum(),
             peers,
             sessions: workers.iter().map(|counters| counters.sessions()).sum(),
@@ -185,9 +188,15 @@ impl AdminSource for Source {
         if self.failover.as_ref().is_some_and(|shown| shown.borrow().state.peer().is_some()) {
             return Ok(());
         }
-        match &self.upstream.borrow().down {
-            None => Ok(()),
-            Some(reason) => Err(reason.clone()),
+        if let Some(reason) = &self.upstream.borrow().down {
+            return Err(reason.clone());
+        }
+        let warming = self.replication.as_ref().and_then(|shared| shared.lock().warming());
+        match warming {
+            Some(since) if wall_clock_ms().saturating_sub(since.millis()) < self.warmup_timeout_ms => {
+                Err("memcached started empty and is being filled from a peer".to_owned())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -238,6 +247,9 @@ fn peer_status((link, status): &(PeerLink, replication::PeerStatus)) -> PeerStat
         addr: link.addr.clone(),
         state: match link.state {
             LinkState::Connecting => PeerState::Connecting,
+            LinkState::Streaming if link.progress.is_some_and(|progress| progress.running) => {
+                PeerState::Resyncing
+            }
             LinkState::Streaming => PeerState::Streaming,
             LinkState::Down => PeerState::Down,
         },
@@ -247,12 +259,37 @@ fn peer_status((link, status): &(PeerLink, replication::PeerStatus)) -> PeerStat
         backlog_entries: status.backlog_entries,
         backlog_bytes: status.backlog_bytes,
         unacknowledged: status.unacked,
-        resyncs_full: 0,
+        resyncs_full: link.resync.full,
         resyncs_partial: status.catch_ups,
         spilled_keys: status.listed_keys,
-        lost_unrepaired: mutations(status.gap.filter(|gap| !gap.listed)) + mutations(status.skewed),
+        lost_unrepaired: lost_unrepaired(status),
+        resync: resync(link),
         reason: reason(link, status),
     }
+}
+
+/// What the peer misses. Of a life that was killed nobody knows how much that is: at least one.
+fn lost_unrepaired(status: &replication::PeerStatus) -> u64 {
+    let counted = mutations(status.gap.filter(|gap| !gap.listed)) + mutations(status.skewed);
+    counted.max(u64::from(status.loss != Loss::Nothing))
+}
+
+fn resync(link: &PeerLink) -> Option<ResyncStatus> {
+    let progress = link.progress?;
+    let counted = link.resync;
+    Some(ResyncStatus {
+        kind: progress.kind.as_str(),
+        running: progress.running,
+        items: progress.items,
+        items_expected: progress.items_expected,
+        bytes: progress.bytes,
+        elapsed_ms: progress.elapsed_ms,
+        left_ms: progress.left_ms(),
+        copied: counted.copied,
+        repaired: counted.repaired,
+        dropped: counted.dropped,
+        broken: counted.broken,
+    })
 }
 
 fn mutations(gap: Option<Gap>) -> u64 {
@@ -276,6 +313,17 @@ fn reason(link: &PeerLink, status: &replication::PeerStatus) -> Option<String> {
             "the peer refused {} mutations since {}, because our clock is too far ahead of its own",
             skewed.mutations, skewed.since_ms
         ));
+    }
+    if status.loss == Loss::Anything && status.skewed.is_none() {
+        reasons.push("it is not known what the two miss of each other: a comparison is owed".to_owned());
+    } else if status.loss != Loss::Nothing && status.gap.is_none() {
+        reasons.push(
+            "an earlier life of ours was killed before it had sent everything: a comparison is owed"
+                .to_owned(),
+        );
+    }
+    if status.loss_from != Loss::Nothing {
+        reasons.push("the peer may have failed to send something: a comparison is owed".to_owned());
     }
     match (link.stopped, status.inbound_connected, status.peer_owes) {
         (Some(stopped), ..) => reasons.push(stopped.to_string()),
@@ -322,8 +370,15 @@ fn peer_figures((link, status): &(PeerLink, replication::PeerStatus)) -> PeerFig
         unacknowledged: status.unacked,
         spilled: status.listed_keys.map(|keys| (keys, status.listed_bytes)),
         mutations,
-        resyncs_full: 0,
+        resyncs_full: link.resync.full,
         resyncs_partial: status.catch_ups,
+        resync: link.progress.map(|progress| (progress.items, progress.items_expected)),
+        resync_keys: vec![
+            ("copied", link.resync.copied),
+            ("repaired", link.resync.repaired),
+            ("dropped", link.resync.dropped),
+        ],
+        resyncs_broken: link.resync.broken,
         read_misses: link.counters.read_misses,
         restarts: status.restarts,
         links_stopped: LinkStopped::LABELS.into_iter().zip(link.counters.stopped).collect(),

@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::explicit_cas::ExplicitCas;
 use crate::config::Address;
 use crate::net::{self, Stream};
+use crate::replication::{Incarnation, Shared};
 
 /// What memcached can do, as the data path needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub(crate) struct Monitor {
     patience: Duration,
     /// Somebody needs to know what memcached can do.
     wanted: Arc<Notify>,
+    /// Who has to know when memcached has started again.
+    shared: Option<Arc<Shared>>,
     state: watch::Sender<UpstreamState>,
     /// The last connection was closed at its first words.
     turned_away: bool,
@@ -86,10 +89,11 @@ impl Monitor {
         address: Address,
         patience: Duration,
         wanted: Arc<Notify>,
+        shared: Option<Arc<Shared>>,
     ) -> (Self, watch::Receiver<UpstreamState>) {
         let unknown = UpstreamState { down: Some("not asked yet".to_owned()), ..UpstreamState::default() };
         let (state, receiver) = watch::channel(unknown);
-        (Self { address, patience, wanted, state, turned_away: false }, receiver)
+        (Self { address, patience, wanted, shared, state, turned_away: false }, receiver)
     }
 
     /// Watches for ever.
@@ -128,7 +132,7 @@ impl Monitor {
         }
         // From now on every connection is asked at once.
         self.wanted.notify_one();
-        match timeout(self.patience, ask_all(&mut link)).await {
+        match timeout(self.patience, self.ask(&mut link)).await {
             Ok(Ok((version, capability))) => {
                 self.turned_away = false;
                 tracing::info!(upstream.addr = %self.address, version, ?capability, "memcached answers");
@@ -145,6 +149,18 @@ impl Monitor {
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
         Err(self.listen(link).await)
+    }
+
+    async fn ask(&self, link: &mut BufReader<Stream>) -> io::Result<(String, Capability)> {
+        let known = ask_all(link).await?;
+        if let (Some(shared), false) = (&self.shared, known.1.authentication) {
+            let stats = lines_before_version(link, b"stats\r\n").await?;
+            let seen = Incarnation::of_stats(stats.iter().map(Vec::as_slice));
+            if seen.is_some_and(|seen| shared.memcached_seen(seen)) {
+                tracing::warn!(upstream.addr = %self.address, "memcached has started again, empty");
+            }
+        }
+        Ok(known)
     }
 
     /// It closed at the first words. One that ends does that once, one that speaks no text each time.

@@ -11,7 +11,8 @@ use memcloud_proxy::config::Address;
 use memcloud_proxy::link::{self, LinkConfig, Links};
 use memcloud_proxy::net::Listener;
 use memcloud_proxy::replication::{
-    Begin, Bounds, Effect, Expiry, LaneId, Marks, Outcome, Payload, Shared, Slot, next_lane, wall_clock_ms,
+    Begin, Bounds, Effect, Expiry, Incarnation, LaneId, Marks, Outcome, Payload, Shared, Slot, next_lane,
+    wall_clock_ms,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -38,6 +39,15 @@ impl Memcached {
 }
 
 impl Memcached {
+    async fn stats(&self) -> Incarnation {
+        let mut stream = UnixStream::connect(&self.socket).await.unwrap();
+        stream.write_all(b"stats\r\nquit\r\n").await.unwrap();
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text).await.unwrap();
+        let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
+        Incarnation::of_stats(lines).unwrap()
+    }
+
     /// Stops or continues the process, as a machine that is overloaded does.
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
@@ -199,7 +209,11 @@ impl Site {
             peer_timeout: PEER_TIMEOUT,
             drain_timeout: Duration::from_secs(5),
             sessions: None,
+            resync_rate: 64 << 20,
+            warmup_timeout: Duration::from_secs(60),
         };
+        // As the monitor of a whole proxy does.
+        shared.memcached_seen(memcached.stats().await);
         let listener = Some(Listener::Tcp(listener));
         let links = link::spawn(config, listener, Arc::clone(&shared), drain.clone(), &tracker);
         let app = App::connect(&socket).await;

@@ -25,14 +25,16 @@ mod tests;
 use self::carried::{Verb, answered, deleted, encode, key_and_tag};
 use super::super::commands;
 use super::super::local::Local;
-use super::super::message::{Ack, Decoded, Message, Tag, decode};
+use super::super::message::{self, Ack, Decoded, Message, Tag, decode};
 use super::super::state::LinkStopped;
 use super::packet;
 use crate::config::Address;
-use crate::replication::{Effect, LaneId, Offer, Origin, PeerId, Shared, Slot, Version, Wait, wall_clock_ms};
+use crate::replication::{
+    Effect, LaneId, Loss, Memory, Offer, Origin, PeerId, Shared, Slot, Version, Wait, wall_clock_ms,
+};
 
 /// Applies what one inbound link brings.
-pub(super) struct Applier {
+pub(in crate::link) struct Applier {
     shared: Arc<Shared>,
     from: PeerId,
     /// The peer's name and ours: whose mutations may come.
@@ -47,6 +49,23 @@ pub(super) struct Applier {
     acked: Ack,
     /// Stores that memcached refused, and nobody has asked about.
     refused: u64,
+    /// What comes are states and not mutations; and those that were not taken.
+    states: Option<Vec<Kept>>,
+}
+
+/// A state that was not taken.
+#[derive(Debug)]
+pub(in crate::link) struct Kept {
+    pub(in crate::link) key: Box<[u8]>,
+    /// Why not.
+    pub(in crate::link) offer: Offer,
+}
+
+impl Kept {
+    /// The ledger has forgotten what would tell whether it is newer.
+    pub(in crate::link) fn is_too_old(&self) -> bool {
+        self.offer == Offer::TooOld
+    }
 }
 
 enum Pending {
@@ -57,7 +76,10 @@ enum Pending {
     Mark {
         version: Version,
         owed: u64,
+        loss: Option<Loss>,
     },
+    /// The peer stops, and we have everything of it.
+    Goodbye,
     Apply(Apply),
 }
 
@@ -77,7 +99,7 @@ struct Apply {
 }
 
 /// Why a batch ends.
-pub(super) enum Pause {
+pub(in crate::link) enum Pause {
     /// The input holds no further whole message; the next one ends no earlier than `need` bytes from here.
     Hungry { need: usize },
     /// It is large enough.
@@ -86,10 +108,12 @@ pub(super) enum Pause {
     Gate(Wait),
     /// A flush, which passes alone.
     Flush { version: Version, delay_s: u32 },
+    /// The peer has said goodbye.
+    Goodbye,
 }
 
 impl Applier {
-    pub(super) fn new(
+    pub(in crate::link) fn new(
         shared: Arc<Shared>,
         from: PeerId,
         sites: [&str; 2],
@@ -111,7 +135,18 @@ impl Applier {
             pending,
             acked: Ack::default(),
             refused: 0,
+            states: None,
         }
+    }
+
+    /// What comes are states.
+    pub(in crate::link) fn of_states(self) -> Self {
+        Self { states: Some(Vec::new()), ..self }
+    }
+
+    /// States that were not taken since this was last asked.
+    pub(in crate::link) fn take_kept(&mut self) -> Vec<Kept> {
+        self.states.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// What is settled since hello.
@@ -126,7 +161,7 @@ impl Applier {
 
     /// Takes whole messages off `input` until something makes it pause; answers the bytes taken. `granted` is the
     /// slot for which the first message has waited. [`settle`](Self::settle) must follow with the same input.
-    pub(super) fn fill(
+    pub(in crate::link) fn fill(
         &mut self,
         input: &[u8],
         mut granted: Option<Slot>,
@@ -141,9 +176,17 @@ impl Applier {
                 Decoded::Message { message, used } => (message, used),
             };
             match message {
-                Message::Mark { tag, owed } => {
+                Message::Mark { tag, owed, loss } => {
                     let version = self.version(tag)?;
-                    self.pending.push(Pending::Mark { version, owed });
+                    self.pending.push(Pending::Mark { version, owed, loss });
+                }
+                Message::Memory(memory) => {
+                    let memory = self.memory(memory)?;
+                    self.shared.lock().heard_memory(self.from, memory);
+                }
+                Message::Goodbye => {
+                    self.pending.push(Pending::Goodbye);
+                    return Ok((at + used, Pause::Goodbye));
                 }
                 Message::Flush { delay_s, tag } => {
                     return Ok((at + used, Pause::Flush { version: self.version(tag)?, delay_s }));
@@ -175,12 +218,23 @@ impl Applier {
         let version = self.version(tag)?;
         let mut receiver = None;
         let offer = match granted {
-            Some(slot) => self.shared.with(|replica, woken| replica.reoffer(slot, self.from, version, woken)),
-            None => self.shared.lock().offer(self.from, key, version, self.lane, wall_clock_ms(), || {
-                let (sender, waiting) = tokio::sync::oneshot::channel();
-                receiver = Some(waiting);
-                sender
+            Some(slot) => self.shared.with(|replica, woken| match self.states {
+                None => replica.reoffer(slot, self.from, version, woken),
+                Some(_) => replica.reoffer_state(slot, self.from, version, woken),
             }),
+            None => {
+                let (from, lane, now_ms) = (self.from, self.lane, wall_clock_ms());
+                let waiter = || {
+                    let (sender, waiting) = tokio::sync::oneshot::channel();
+                    receiver = Some(waiting);
+                    sender
+                };
+                let mut replica = self.shared.lock();
+                match self.states {
+                    None => replica.offer(from, key, version, lane, now_ms, waiter),
+                    Some(_) => replica.offer_state(from, key, version, lane, now_ms, waiter),
+                }
+            }
         };
         let (slot, doubtful) = match (offer, receiver) {
             (Offer::Waiting, Some(receiver)) => return Ok(Some(self.shared.wait(receiver))),
@@ -188,6 +242,9 @@ impl Applier {
             (Offer::Drop(slot), _) => (slot, true),
             (offer, _) => {
                 self.pending.push(Pending::Settled { refused: offer == Offer::Skewed });
+                if let Some(kept) = &mut self.states {
+                    kept.push(Kept { key: key.into(), offer });
+                }
                 return Ok(None);
             }
         };
@@ -210,7 +267,7 @@ impl Applier {
     }
 
     /// Carries the batch out and tells the replica. After an error the connection is of no use any more.
-    pub(super) async fn settle(&mut self, input: &[u8]) -> io::Result<()> {
+    pub(in crate::link) async fn settle(&mut self, input: &[u8]) -> io::Result<()> {
         let carried_out = self.carry_out(input).await;
         self.out.clear();
         if self.out.capacity() > OUT_BYTES_KEPT {
@@ -276,16 +333,23 @@ impl Applier {
     fn conclude(&mut self) {
         let now_ms = wall_clock_ms();
         let (from, pending) = (self.from, &mut self.pending);
-        let acked = &mut self.acked;
+        let (acked, states) = (&mut self.acked, self.states.is_some());
         let owed = self.shared.with(|replica, woken| {
             let mut owed = false;
             for pending in pending.drain(..) {
-                acked.count += u64::from(!matches!(pending, Pending::Mark { .. }));
+                acked.count += u64::from(matches!(pending, Pending::Settled { .. } | Pending::Apply(_)));
                 match pending {
                     Pending::Settled { refused } => acked.refused += u64::from(refused),
-                    Pending::Mark { version, owed } => replica.heard_mark(from, version, owed, now_ms),
+                    Pending::Mark { version, owed, loss } => {
+                        replica.heard_mark(from, version, owed, now_ms);
+                        replica.heard_loss(from, loss);
+                    }
+                    Pending::Goodbye => replica.heard_goodbye(from),
                     Pending::Apply(apply) if apply.doubtful => {
                         owed |= replica.complete(apply.slot, Effect::Removed, now_ms, woken);
+                    }
+                    Pending::Apply(apply) if states => {
+                        replica.applied_state(apply.slot, from, apply.version, woken);
                     }
                     Pending::Apply(apply) => replica.applied(apply.slot, from, apply.version, woken),
                 }
@@ -320,6 +384,14 @@ impl Applier {
             }
             give_back(&shared, from, &slots);
         });
+    }
+
+    fn memory(&self, memory: message::Memory<'_>) -> Result<Memory, LinkStopped> {
+        Ok(match memory {
+            message::Memory::None => Memory::None,
+            message::Memory::Clean => Memory::Clean,
+            message::Memory::Killed(tag) => Memory::Killed { until: self.version(tag)? },
+        })
     }
 
     fn version(&self, tag: Tag<'_>) -> Result<Version, LinkStopped> {

@@ -25,7 +25,10 @@ use super::reader::{Found, field};
 use crate::replication::Marks;
 
 /// Reads the items of these keys, as far as they are there.
-pub(super) async fn read<'k>(config: &LinkConfig, keys: &[&'k [u8]]) -> io::Result<HashMap<&'k [u8], Found>> {
+pub(in crate::link) async fn read<'k>(
+    config: &LinkConfig,
+    keys: &[&'k [u8]],
+) -> io::Result<HashMap<&'k [u8], Found>> {
     let mut found = HashMap::new();
     if keys.is_empty() {
         return Ok(found);

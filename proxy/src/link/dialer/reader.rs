@@ -29,33 +29,34 @@ use memcloud_protocol::memcache::key::{self, TextForm};
 
 use super::super::LinkConfig;
 use super::super::commands;
+use super::super::incarnation;
 use super::super::local::{Local, out_of_step};
 use crate::replication::{Marks, Shared, Version, wall_clock_ms};
 
 /// An item as memcached has it.
-pub(super) struct Found {
-    pub(super) flags: u32,
-    pub(super) expiry: Expiry,
-    pub(super) value: Bytes,
-    pub(super) marks: Marks,
+pub(in crate::link) struct Found {
+    pub(in crate::link) flags: u32,
+    pub(in crate::link) expiry: Expiry,
+    pub(in crate::link) value: Bytes,
+    pub(in crate::link) marks: Marks,
     /// Its CAS, if it was read.
-    pub(super) cas: Option<u64>,
+    pub(in crate::link) cas: Option<u64>,
 }
 
 /// An item to be read.
 #[derive(Clone, Copy)]
-pub(super) struct Unread<'a> {
-    pub(super) key: &'a [u8],
+pub(in crate::link) struct Unread<'a> {
+    pub(in crate::link) key: &'a [u8],
     /// Of the write that made it unread.
-    pub(super) version: Version,
+    pub(in crate::link) version: Version,
     /// What that write says of its marks.
-    pub(super) marks: Marks,
+    pub(in crate::link) marks: Marks,
     /// A write that left marks came before that one, and was not sent; or that one held no gate.
-    pub(super) unsure: bool,
+    pub(in crate::link) unsure: bool,
 }
 
 /// Reads items; connects when the first one is asked for.
-pub(super) struct Reader<'a> {
+pub(in crate::link) struct Reader<'a> {
     config: &'a LinkConfig,
     shared: &'a Shared,
     /// Stale items that were read with `me` and `gets`: their CAS and their marks.
@@ -84,13 +85,16 @@ enum Marked {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(config: &'a LinkConfig, shared: &'a Shared) -> Self {
+    pub(in crate::link) fn new(config: &'a LinkConfig, shared: &'a Shared) -> Self {
         Self { config, shared, stale: HashMap::new(), asked: VecDeque::new(), local: None, side: None }
     }
 
     /// Asks for items; [`answer`](Self::answer) must be called for each, in the same order, then
     /// [`finish`](Self::finish).
-    pub(super) async fn ask<'i>(&mut self, items: impl Iterator<Item = Unread<'i>>) -> io::Result<()> {
+    pub(in crate::link) async fn ask<'i>(
+        &mut self,
+        items: impl Iterator<Item = Unread<'i>>,
+    ) -> io::Result<()> {
         let mut requests = Vec::new();
         for item in items {
             let marked = self.reads_marked(item);
@@ -104,13 +108,13 @@ impl<'a> Reader<'a> {
         if requests.is_empty() {
             return Ok(());
         }
-        connected(&mut self.local, self.config).await?.local.write(&requests).await
+        connected(&mut self.local, self.config, self.shared).await?.local.write(&requests).await
     }
 
     /// The next item, if there is one.
-    pub(super) async fn answer(&mut self, item: Unread<'_>) -> io::Result<Option<Found>> {
+    pub(in crate::link) async fn answer(&mut self, item: Unread<'_>) -> io::Result<Option<Found>> {
         let Unread { key, version, marks, .. } = item;
-        let local = connected(&mut self.local, self.config).await?;
+        let local = connected(&mut self.local, self.config, self.shared).await?;
         if self.asked.pop_front() != Some(true) {
             return local.plain(key, marks).await;
         }
@@ -133,7 +137,7 @@ impl<'a> Reader<'a> {
             }
             Marked::Unclear => {}
         }
-        let side = connected(&mut self.side, self.config).await?;
+        let side = connected(&mut self.side, self.config, self.shared).await?;
         let mut request = Vec::new();
         commands::read(&mut request, key);
         side.local.write(&request).await?;
@@ -164,7 +168,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads what is left to be read.
-    pub(super) async fn finish(&mut self) -> io::Result<()> {
+    pub(in crate::link) async fn finish(&mut self) -> io::Result<()> {
         match &mut self.local {
             Some(local) => local.finish().await,
             None => Ok(()),
@@ -175,11 +179,12 @@ impl<'a> Reader<'a> {
 async fn connected<'c>(
     connection: &'c mut Option<Connected>,
     config: &LinkConfig,
+    shared: &Shared,
 ) -> io::Result<&'c mut Connected> {
     let connected = match connection.take() {
         Some(connected) => connected,
         None => {
-            let mut local = Local::connect(&config.upstream, config.upstream_timeout).await?;
+            let mut local = incarnation::connect(config, shared).await?;
             local.write(b"version\r\n").await?;
             let signed = shows_ttl_with_its_sign(&local.line().await?);
             Connected { local, given_back: 0, signed }
@@ -280,7 +285,7 @@ fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&byte| byte == b' ').filter(|word| !word.is_empty())
 }
 
-pub(super) fn field<N: std::str::FromStr>(line: &[u8], name: &[u8]) -> Option<N> {
+pub(in crate::link) fn field<N: std::str::FromStr>(line: &[u8], name: &[u8]) -> Option<N> {
     words(line).find_map(|word| word.strip_prefix(name)).and_then(parsed)
 }
 

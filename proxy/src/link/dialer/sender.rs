@@ -13,11 +13,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::Context;
 use super::super::commands::is_speakable;
-use super::super::message::{Item, Message, Tag};
+use super::super::message::{self, Item, Message, Tag};
 use super::super::state::LinkStopped;
 use super::raw;
 use super::reader::{Found, Reader, Unread};
-use crate::replication::{Effect, Marks, Owed, PeerId, Version, wall_clock_ms};
+use crate::replication::{Effect, Marks, Memory, Owed, PeerId, Version, wall_clock_ms};
 
 /// Writes to one peer, for as long as one link lives.
 pub(super) struct Sender<'a, S> {
@@ -32,22 +32,44 @@ pub(super) struct Sender<'a, S> {
     next_mark: Instant,
     /// What the peer was told of our memcached.
     told: Option<bool>,
+    goodbye: bool,
 }
 
 impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
     pub(super) fn new(context: &'a Context, peer: PeerId, stream: S, acked: &'a Notify) -> Self {
         let reader = Reader::new(&context.config, &context.shared);
         let (owed, out) = (Vec::new(), Vec::new());
-        Self { context, peer, stream, reader, acked, owed, out, next_mark: Instant::now(), told: None }
+        let next_mark = Instant::now();
+        Self { context, peer, stream, reader, acked, owed, out, next_mark, told: None, goodbye: false }
     }
 
     /// Sends until the link ends, and says why it did.
-    pub(super) async fn run(mut self) -> LinkStopped {
+    pub(super) async fn run(&mut self) -> LinkStopped {
+        self.remember();
         loop {
             if let Err(stopped) = self.round().await {
                 return stopped;
             }
+            if self.goodbye {
+                // The peer answers by closing.
+                std::future::pending::<()>().await;
+            }
         }
+    }
+
+    /// Everything of ours has arrived, and the peer was told that nothing more comes.
+    pub(super) fn said_goodbye(&self) -> bool {
+        self.goodbye
+    }
+
+    /// What we know of the peer's earlier life; it stands before all else.
+    fn remember(&mut self) {
+        let memory = match self.context.shared.lock().memory_of(self.peer) {
+            Memory::None => message::Memory::None,
+            Memory::Clean => message::Memory::Clean,
+            Memory::Killed { until } => message::Memory::Killed(self.tag(until)),
+        };
+        Message::Memory(memory).encode(&mut self.out);
     }
 
     async fn round(&mut self) -> Result<(), LinkStopped> {
@@ -136,32 +158,9 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
         self.reader.finish().await.map_err(|_| LinkStopped::Upstream)
     }
 
-    /// An item is sent with the time it has left now. One whose time is up is a deletion.
     fn item(&mut self, key: &[u8], version: Version, found: &Found) {
-        let exptime = found.expiry.to_exptime(wall_clock_ms() / 1000);
-        // memcached reads 31 bits: what lies beyond 2038 ends there, as it does here.
-        let Some(exptime) = exptime.map(|exptime| exptime.clamp(0, i32::MAX.into()) as u32) else {
-            return self.gone(key, version);
-        };
-        let tag = self.tag(version);
-        let key = Cow::Borrowed(key);
-        let message = if found.marks.vivified && found.value.is_empty() {
-            Message::Vivify { key, exptime, tag }
-        } else {
-            let Marks { stale, won, .. } = found.marks;
-            let cas = self.cas_beside(version, found.cas);
-            Message::Item(Item {
-                key,
-                tag,
-                flags: found.flags,
-                exptime,
-                stale,
-                won,
-                cas,
-                value: &found.value,
-            })
-        };
-        message.encode(&mut self.out);
+        let cas = self.cas_beside(version, found.cas);
+        item_message(key, self.tag(version), found, cas).encode(&mut self.out);
     }
 
     /// What is read may be newer than its version, or may have changed without a new CAS: the CAS it has here goes beside
@@ -185,9 +184,17 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
             Message::Server { takes_versions }.encode(&mut self.out);
             self.told = takes;
         }
-        let mark = self.context.shared.lock().mark(self.peer, wall_clock_ms());
+        let leaving = self.context.drain.is_cancelled();
+        let (mark, loss) = {
+            let mut replica = self.context.shared.lock();
+            self.goodbye = leaving && replica.may_leave(self.peer);
+            (replica.mark(self.peer, wall_clock_ms()), replica.told_loss(self.peer))
+        };
         let tag = self.tag(mark.version);
-        Message::Mark { tag, owed: mark.owed }.encode(&mut self.out);
+        Message::Mark { tag, owed: mark.owed, loss }.encode(&mut self.out);
+        if self.goodbye {
+            Message::Goodbye.encode(&mut self.out);
+        }
         self.next_mark = Instant::now() + MARKS_APART;
         self.write().await
     }
@@ -207,6 +214,26 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
     fn tag(&self, version: Version) -> Tag<'a> {
         Tag { site: &self.context.identity.site, time: version.time() }
     }
+}
+
+/// An item is sent with the time it has left now. One whose time is up is a deletion.
+pub(in crate::link) fn item_message<'m>(
+    key: &'m [u8],
+    tag: Tag<'m>,
+    found: &'m Found,
+    cas: Option<u64>,
+) -> Message<'m> {
+    let exptime = found.expiry.to_exptime(wall_clock_ms() / 1000);
+    let key = Cow::Borrowed(key);
+    // memcached reads 31 bits: what lies beyond 2038 ends there, as it does here.
+    let Some(exptime) = exptime.map(|exptime| exptime.clamp(0, i32::MAX.into()) as u32) else {
+        return Message::Delete { key, tag };
+    };
+    if found.marks.vivified && found.value.is_empty() {
+        return Message::Vivify { key, exptime, tag };
+    }
+    let Marks { stale, won, .. } = found.marks;
+    Message::Item(Item { key, tag, flags: found.flags, exptime, stale, won, cas, value: &found.value })
 }
 
 /// An item that has to be read before it is sent.

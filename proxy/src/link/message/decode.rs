@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use memchr::memchr;
 use memcloud_protocol::memcache::key;
 
-use super::{Ack, Hello, Item, LINE_MAX, Message, Purpose, Refusal, Tag, VALUE_MAX, is_name};
+use crate::replication::Loss;
+
+use super::{Ack, Hello, Item, LINE_MAX, Memory, Message, Purpose, Refusal, Tag, VALUE_MAX, is_name};
 
 /// What stands at the beginning of some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +137,9 @@ fn link_word(mut tokens: Tokens<'_>) -> Result<Message<'_>, Malformed> {
         }
         b"mark" => {
             let tag = flag_tag(tokens.next()?)?;
-            Message::Mark { tag, owed: flag_number(tokens.next()?, b'O')? }
+            let owed = flag_number(tokens.next()?, b'O')?;
+            let loss = tokens.maybe_next()?.map(loss).transpose()?;
+            Message::Mark { tag, owed, loss }
         }
         b"server" => Message::Server {
             takes_versions: match flag_number(tokens.next()?, b'E')? {
@@ -144,6 +148,13 @@ fn link_word(mut tokens: Tokens<'_>) -> Result<Message<'_>, Malformed> {
                 _ => return Err(Malformed::Number),
             },
         },
+        b"memory" => Message::Memory(match tokens.next()? {
+            b"none" => Memory::None,
+            b"clean" => Memory::Clean,
+            b"killed" => Memory::Killed(flag_tag(tokens.next()?)?),
+            _ => return Err(Malformed::Word),
+        }),
+        b"bye" => Message::Goodbye,
         b"ack" => {
             let count = number(tokens.next()?)?;
             let refused = tokens.maybe_next()?.map_or(Ok(0), |token| flag_number(token, b'R'))?;
@@ -153,6 +164,15 @@ fn link_word(mut tokens: Tokens<'_>) -> Result<Message<'_>, Malformed> {
     };
     tokens.end()?;
     Ok(message)
+}
+
+fn loss(token: &[u8]) -> Result<Loss, Malformed> {
+    match flag_number(token, b'L')? {
+        0 => Ok(Loss::Nothing),
+        1 => Ok(Loss::Ours),
+        2 => Ok(Loss::Anything),
+        _ => Err(Malformed::Number),
+    }
 }
 
 fn hello<'a>(tokens: &mut Tokens<'a>) -> Result<Message<'a>, Malformed> {

@@ -2,7 +2,7 @@
 
 use memcloud_protocol::memcache::key;
 
-use super::{Hello, Item, Message, Tag};
+use super::{Hello, Item, Memory, Message, Tag};
 
 impl Message<'_> {
     /// Appends the message to `out`.
@@ -29,16 +29,32 @@ impl Message<'_> {
                 tag.encode(out);
                 out.extend_from_slice(b"\r\n");
             }
-            Self::Mark { tag, owed } => {
+            Self::Mark { tag, owed, loss } => {
                 out.extend_from_slice(b"ml mark");
                 tag.encode(out);
                 number(out, b" O", *owed);
+                if let Some(loss) = loss {
+                    number(out, b" L", *loss as u64);
+                }
                 out.extend_from_slice(b"\r\n");
             }
             Self::Server { takes_versions } => {
                 number(out, b"ml server E", u64::from(*takes_versions));
                 out.extend_from_slice(b"\r\n");
             }
+            Self::Memory(memory) => {
+                out.extend_from_slice(b"ml memory ");
+                match memory {
+                    Memory::None => out.extend_from_slice(b"none"),
+                    Memory::Clean => out.extend_from_slice(b"clean"),
+                    Memory::Killed(tag) => {
+                        out.extend_from_slice(b"killed");
+                        tag.encode(out);
+                    }
+                }
+                out.extend_from_slice(b"\r\n");
+            }
+            Self::Goodbye => out.extend_from_slice(b"ml bye\r\n"),
             Self::Ack(ack) => {
                 number(out, b"ml ack ", ack.count);
                 if ack.refused > 0 {

@@ -30,8 +30,8 @@ struct Parts {
 fn parts() -> impl Strategy<Value = Parts> {
     let value = proptest::collection::vec(any::<u8>(), 0..400);
     let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), 0..=i32::MAX as u32);
-    (0..9_usize, name(), proptest::option::of(name()), key(), value, numbers, any::<(bool, bool)>()).prop_map(
-        |(kind, site, shard, key, value, numbers, bits)| Parts {
+    (0..11_usize, name(), proptest::option::of(name()), key(), value, numbers, any::<(bool, bool)>())
+        .prop_map(|(kind, site, shard, key, value, numbers, bits)| Parts {
             kind,
             site,
             shard,
@@ -39,8 +39,7 @@ fn parts() -> impl Strategy<Value = Parts> {
             value,
             numbers,
             bits,
-        },
-    )
+        })
 }
 
 impl Parts {
@@ -71,8 +70,14 @@ impl Parts {
             3 => Message::Delete { key, tag },
             4 => Message::Vivify { key, exptime, tag },
             5 => Message::Flush { delay_s: flags, tag },
-            6 => Message::Mark { tag, owed: count },
-            7 => Message::Server { takes_versions: self.bits.0 },
+            6 => Message::Mark {
+                tag,
+                owed: count,
+                loss: [None, Some(Loss::Nothing), Some(Loss::Ours), Some(Loss::Anything)][flags as usize % 4],
+            },
+            7 => Message::Memory([Memory::None, Memory::Clean, Memory::Killed(tag)][flags as usize % 3]),
+            8 => Message::Goodbye,
+            9 => Message::Server { takes_versions: self.bits.0 },
             _ => Message::Ack(Ack { count, refused: flags.into() }),
         }
     }

@@ -15,7 +15,7 @@ fn streaming() -> (PeerLink, replication::PeerStatus) {
 }
 
 fn gap(mutations: u64) -> Option<Gap> {
-    Some(Gap { since_ms: 5, mutations, listed: false })
+    Some(Gap { since_ms: 5, mutations, ..Gap::default() })
 }
 
 #[test]

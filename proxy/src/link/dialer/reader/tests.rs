@@ -21,6 +21,8 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let config = LinkConfig {
+            resync_rate: 1 << 20,
+            warmup_timeout: Duration::from_secs(1),
             site: "a".to_owned(),
             shard: None,
             peers: Vec::new(),
