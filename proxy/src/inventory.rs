@@ -88,7 +88,7 @@ pub struct Entry {
     pub digest: u64,
     /// By this machine's clock.
     pub expiry: Expiry,
-    /// As it was read.
+    /// As it was read; 0 for a server without, and where a win was given back, which changes it.
     pub cas: u64,
 }
 
@@ -118,6 +118,11 @@ impl Inventory {
     /// Where it is taken.
     pub fn addr(&self) -> &Address {
         &self.addr
+    }
+
+    /// How long memcached may be silent.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 }
 

@@ -41,6 +41,7 @@
 //! | [`spill`] | keys owed to peers that memory has no room for |
 //! | [`link`] | the connections between proxies |
 //! | [`inventory`] | what a memcached holds, walked and digested |
+//! | [`audit`] | whether replicas hold the same |
 //! | [`config`], [`cli`] | what the proxy was told |
 //! | [`admin`], [`metrics`], [`logging`] | what it tells |
 //! | [`sidecar`] | the one place that knows every part, and ends them in order |
@@ -56,6 +57,7 @@
 //! ARCHITECTURE.md traces a write through both sites by the names of functions; docs/peer-link.md is the wire.
 
 pub mod admin;
+pub mod audit;
 pub mod backoff;
 mod chance;
 pub mod cli;

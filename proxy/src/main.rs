@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use memcloud_proxy::cli::{self, Cli, Command};
+use memcloud_proxy::audit::{self, Outcome};
+use memcloud_proxy::cli::{self, AuditArgs, Cli, Command};
 use memcloud_proxy::config::{Config, Settings};
 use memcloud_proxy::sidecar::{self, BindError};
 use memcloud_proxy::spill::SpillError;
-use memcloud_proxy::{descriptors, logging, signals, spill};
+use memcloud_proxy::{descriptors, logging, replication, signals, spill};
 use tokio_util::sync::CancellationToken;
 
 /// Sessions of one thread grow and free buffers that another thread's link task may drop; glibc's allocator keeps
@@ -33,6 +34,10 @@ fn obey(command: Command) -> ExitCode {
         Command::Sidecar(args) => match args.load() {
             Ok(config) => run(config),
             Err(error) => refuse(&error),
+        },
+        Command::Audit(args) => match args.fault() {
+            None => audit(&args),
+            Some(fault) => refuse(&fault),
         },
         Command::CheckConfig { file } => check_config(&file),
         Command::Completions { shell } => answer(&cli::completions(shell)),
@@ -68,6 +73,42 @@ fn run(config: Config) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
+    }
+}
+
+/// Nothing is logged: what is found goes to standard output, why nothing was found to standard error.
+fn audit(args: &AuditArgs) -> ExitCode {
+    let plan = audit::Plan {
+        replicas: args.replicas.clone(),
+        repair: args.repair,
+        lag: args.lag.0,
+        samples: args.samples,
+        bytes_per_s: args.rate.0,
+        patience: args.timeout.0,
+        clock: || replication::wall_clock_ms() / 1000,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let audited = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let audited = runtime.block_on(audit::run(&plan)).map_err(Into::into);
+        runtime.shutdown_background();
+        audited
+    });
+    match audited {
+        Ok(report) => {
+            cli::print(if args.json { report.to_json() } else { report.to_string() }.as_bytes());
+            match report.outcome() {
+                Outcome::Equal => ExitCode::SUCCESS,
+                Outcome::Different => ExitCode::from(cli::EXIT_DIFFERENT),
+            }
+        }
+        Err(error) => {
+            let reason = format!("{error:#}");
+            if args.json {
+                cli::print(audit::failure(&reason).as_bytes());
+            }
+            eprintln!("memcloud-proxy: the replicas cannot be compared: {reason}");
+            ExitCode::from(cli::EXIT_NOT_COMPARED)
+        }
     }
 }
 

@@ -26,6 +26,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("admin", &["metrics"]),
+    ("audit", &["config", "inventory", "memcached"]),
     ("front_door", &["metrics", "net", "worker"]),
     (
         "worker",

@@ -5,11 +5,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memcloud_proxy::config::Address;
 use memcloud_proxy::inventory::{Entry, Inventory, InventoryError, Span, Throttle, compare, fold};
 use memcloud_proxy::replication::{Expiry, wall_clock_ms};
+use tokio::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 

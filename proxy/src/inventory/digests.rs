@@ -34,10 +34,9 @@ impl Inventory {
         while listed.peek().is_some() {
             let mut expected = 0;
             while let Some(next) = listed.next_if(|next| has_room(batch.len(), expected, next.size)) {
-                expected += next.size + ANSWER_BYTES;
+                expected += next.size;
                 batch.push(next);
             }
-            throttle.pace(expected).await;
             reading.ask(&batch).await?;
             for item in batch.drain(..) {
                 let found = match commands::is_speakable(&item.key) {
@@ -49,6 +48,8 @@ impl Inventory {
                 }
             }
             reading.give_back().await?;
+            // What a batch is going to be is a guess; what it was is known.
+            throttle.pace(std::mem::take(&mut reading.bytes)).await;
             tokio::task::yield_now().await;
         }
         Ok(entries)
@@ -73,6 +74,8 @@ struct Reading<'a> {
     /// For keys that no text names; made when the first one comes.
     binary: Option<Local>,
     requests: Vec<u8>,
+    /// What was read since the pace was last asked.
+    bytes: u64,
     /// What gives back the wins that a batch took, and how many answers that will have.
     wins: Vec<u8>,
     won: usize,
@@ -81,7 +84,7 @@ struct Reading<'a> {
 impl<'a> Reading<'a> {
     async fn begin(of: &'a Inventory) -> io::Result<Self> {
         let text = Local::connect(&of.addr, of.patience).await?;
-        Ok(Self { of, text, binary: None, requests: Vec::new(), wins: Vec::new(), won: 0 })
+        Ok(Self { of, text, binary: None, requests: Vec::new(), bytes: 0, wins: Vec::new(), won: 0 })
     }
 
     /// Asks for all of a batch that text can name.
@@ -96,6 +99,7 @@ impl<'a> Reading<'a> {
     /// The answer to `mg … c t f v u`.
     async fn answer(&mut self, key: &[u8]) -> Result<Option<Found>, InventoryError> {
         let line = self.text.line().await?;
+        self.bytes += ANSWER_BYTES + key.len() as u64;
         let Some(item) = line.strip_prefix(b"VA ") else {
             return match line.as_ref() {
                 b"EN" => Ok(None),
@@ -103,13 +107,16 @@ impl<'a> Reading<'a> {
             };
         };
         let item = Item::read(item).ok_or_else(out_of_step)?;
+        self.bytes += item.len as u64;
         let digest = digest(&mut self.text, item.seed(), item.len).await?;
         if item.won {
             commands::give_win_back(&mut self.wins, key, item.cas);
             self.won += 1;
         }
         let expiry = Expiry::from_ttl_left(item.ttl, (self.of.clock)());
-        Ok(Some(Found { digest, expiry, cas: item.cas }).filter(|found| found.expiry != Expiry::Past))
+        // Given back, the item has a new CAS, which nobody tells.
+        let cas = if item.won { 0 } else { item.cas };
+        Ok(Some(Found { digest, expiry, cas }).filter(|found| found.expiry != Expiry::Past))
     }
 
     /// An item by the binary protocol, with the expiry that was listed for it.
@@ -123,6 +130,7 @@ impl<'a> Reading<'a> {
         commands::packet(&mut get, Opcode::Get, &[], &item.key, b"");
         binary.write(&get).await?;
         let (header, body) = binary.packet().await?;
+        self.bytes += ANSWER_BYTES + body.len() as u64;
         let past = matches!(item.expiry, Expiry::At(at_s) if at_s <= (self.of.clock)());
         if header.status_or_vbucket != status::SUCCESS || header.cas != item.cas || past {
             return Ok(None);

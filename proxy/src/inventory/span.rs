@@ -25,6 +25,13 @@ impl Span {
         (self.first..=self.last).contains(&hash)
     }
 
+    /// Its two halves; nothing for a single hash.
+    pub fn halves(self) -> Option<[Self; 2]> {
+        let middle = self.first + (self.last - self.first) / 2;
+        let (lower, upper) = (Self { last: middle, ..self }, Self { first: middle.checked_add(1)?, ..self });
+        (self.first < self.last).then_some([lower, upper])
+    }
+
     /// All hashes in as many equal parts as make each hold about `per_slice` of `items`; at least one.
     pub fn slices(items: u64, per_slice: u64) -> impl Iterator<Item = Self> + Clone {
         let count = items.div_ceil(per_slice.max(1)).max(1);
@@ -57,6 +64,17 @@ mod tests {
             proptest::prop_assert!(slices.windows(2).all(|two| two[0].last + 1 == two[1].first));
             proptest::prop_assert!(slices.iter().all(|slice| slice.first <= slice.last));
             proptest::prop_assert_eq!(slices.iter().filter(|slice| slice.contains(hash)).count(), 1);
+        }
+
+        #[test]
+        fn halves_hold_every_hash_once(a: u64, b: u64, hash: u64) {
+            let span = Span { first: a.min(b), last: a.max(b) };
+            let Some([lower, upper]) = span.halves() else {
+                proptest::prop_assert_eq!(a, b);
+                return Ok(());
+            };
+            proptest::prop_assert_eq!(lower.contains(hash) || upper.contains(hash), span.contains(hash));
+            proptest::prop_assert!(lower.last < upper.first && lower.first <= lower.last);
         }
 
         #[test]
