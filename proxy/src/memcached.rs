@@ -6,5 +6,4 @@
 
 pub(crate) mod commands;
 pub(crate) mod crawler;
-pub(crate) mod incarnation;
 pub(crate) mod local;

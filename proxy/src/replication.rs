@@ -57,7 +57,6 @@ mod peer;
 mod promised;
 mod remote;
 mod replica;
-mod room;
 mod sending;
 mod settled;
 mod shared;

@@ -64,6 +64,11 @@ impl Comparison {
 
 /// Compares all keys that any of the memcacheds holds.
 pub fn compare(memcacheds: &[&Memcached]) -> Comparison {
+    compare_within(memcacheds, TTL_TOLERANCE)
+}
+
+/// The same; expiries may be so many seconds apart.
+pub fn compare_within(memcacheds: &[&Memcached], seconds: i64) -> Comparison {
     let keys: BTreeSet<Vec<u8>> = memcacheds.iter().flat_map(|memcached| keys(memcached)).collect();
     let mut keys: Vec<Vec<u8>> = keys.into_iter().collect();
     let shots: Vec<_> = memcacheds.iter().map(|memcached| items(memcached, &keys)).collect();
@@ -72,8 +77,8 @@ pub fn compare(memcacheds: &[&Memcached]) -> Comparison {
     for key in keys {
         let items: Vec<Option<Item>> = shots.iter().map(|shot| shot.get(&key).cloned()).collect();
         let present: Vec<&Item> = items.iter().flatten().collect();
-        let expiring = present.iter().all(|item| (0..=TTL_TOLERANCE).contains(&item.ttl));
-        let equal = present.windows(2).all(|pair| same(pair[0], pair[1]));
+        let expiring = present.iter().all(|item| (0..=seconds).contains(&item.ttl));
+        let equal = present.windows(2).all(|pair| same(pair[0], pair[1], seconds));
         if present.len() < items.len() && !expiring {
             result.one_sided.push(Difference { key, items });
         } else if !equal {
@@ -83,9 +88,9 @@ pub fn compare(memcacheds: &[&Memcached]) -> Comparison {
     result
 }
 
-fn same(one: &Item, other: &Item) -> bool {
+fn same(one: &Item, other: &Item, seconds: i64) -> bool {
     let lasting = (one.ttl == -1) == (other.ttl == -1);
-    let close = lasting && (one.ttl - other.ttl).abs() <= TTL_TOLERANCE;
+    let close = lasting && (one.ttl - other.ttl).abs() <= seconds;
     close && one.value == other.value && one.flags == other.flags && one.stale == other.stale
 }
 

@@ -124,8 +124,7 @@ impl Driver {
             status.inbound_connected && status.peer_owes.is_some_and(|owed| owed <= OWED_MAX)
         });
         let state = self.upstream.borrow();
-        let whole = self.shared.lock().warming().is_none();
-        Seen { up: state.down.is_none() && state.asked, refused: state.refused, whole, linked }
+        Seen { up: state.down.is_none() && state.asked, refused: state.refused, whole: true, linked }
     }
 
     fn take(&mut self, done: Done) -> Event {
