@@ -30,7 +30,6 @@ mod acceptor;
 mod dialer;
 mod directory;
 mod flusher;
-mod incarnation;
 pub mod message;
 mod resync;
 mod state;
@@ -42,7 +41,7 @@ pub(crate) use tunnel::Tunnels;
 
 use crate::chance::chance;
 use crate::config::Address;
-use crate::memcached::{commands, local};
+use crate::memcached::{commands, incarnation, local};
 use crate::net::{Arrival, Listener};
 use crate::replication::{PeerId, Shared};
 use directory::{Directory, Identity};

@@ -6,4 +6,5 @@
 
 pub(crate) mod commands;
 pub(crate) mod crawler;
+pub(crate) mod incarnation;
 pub(crate) mod local;

@@ -57,6 +57,7 @@ mod peer;
 mod promised;
 mod remote;
 mod replica;
+mod room;
 mod sending;
 mod settled;
 mod shared;

@@ -64,7 +64,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("link", &["backoff", "chance", "config", "failover", "inventory", "memcached", "net", "replication"]),
     ("inventory", &["backoff", "config", "memcached", "net"]),
     ("failover", &["net"]),
-    ("memcached", &["config", "net"]),
+    ("memcached", &["config", "net", "replication"]),
     ("downstream", &["net", "worker"]),
     ("spill", &["replication"]),
     ("replication", &["simulation"]),

@@ -162,9 +162,10 @@ impl Inbound<'_> {
     ) -> Result<(Applier, Seat), LinkStopped> {
         let context = self.context;
         let site = caller.site;
-        let local = incarnation::connect(&context.config, &context.shared)
-            .await
-            .map_err(|_| refuse(Refusal::UpstreamDown))?;
+        let local =
+            incarnation::connect(&context.config.upstream, context.config.upstream_timeout, &context.shared)
+                .await
+                .map_err(|_| refuse(Refusal::UpstreamDown))?;
         self.say(&Message::Hello(Hello {
             version: LINK_VERSION,
             ..context.identity.hello(Purpose::Mutations)

@@ -18,6 +18,7 @@ use super::mutation::Effect;
 use super::peer::{Peer, What};
 use super::remote::Verdict;
 use super::replica::{Offer, PeerId, Replica, Scheduled, Slot};
+use super::room::Room;
 use super::version::Version;
 
 /// Open, or closed by a flush that waits or runs; then with what is held back behind it.
@@ -248,6 +249,7 @@ impl<W> Replica<W> {
             peer.scheduled = peer.scheduled.filter(|owed| *owed > version);
         }
         self.age.clear();
+        self.room = Room::default();
         self.table.clear();
     }
 }

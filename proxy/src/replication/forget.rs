@@ -1,12 +1,10 @@
-//! What is no longer needed, and what there is no room for.
+//! What is no longer needed.
 //!
 //! An entry is forgotten once it is *stable* (no peer will send anything as old as it any more), owed to nobody and
 //! not in flight. Entries stand in an age queue, about in the order of their versions, and only its front is looked
 //! at: a peer that is away stops forgetting, but costs nothing more.
 //!
-//! When the bound is reached, the backlog that fills it is given up (a gap, to be repaired by a full resync) and its
-//! peer's mark no longer holds the ledger; if no backlog fills it, the marks of peers, the oldest first. What such a peer sends later
-//! below what was forgotten is *doubtful* (`remote.rs`).
+//! What happens when there is no room is in `room.rs`.
 
 use super::mutation::Effect;
 use super::replica::Replica;
@@ -38,18 +36,19 @@ impl<W> Replica<W> {
         }
     }
 
-    /// Forgets up to `most` entries from the front of the age queue.
-    pub(super) fn sweep(&mut self, most: usize) {
+    /// Looks at up to `most` entries at the front of the age queue, and forgets those that can be. Says how many it
+    /// has passed: fewer, if the next one cannot be forgotten.
+    pub(super) fn sweep(&mut self, most: usize) -> usize {
         if self.flush_gate.is_running() {
             // What a peer's flush destroys must still be known when it is done, if it was newer.
-            return;
+            return 0;
         }
         let forgettable = self.forgettable();
-        for _ in 0..most {
-            let Some((noted, at)) = self.age.front().copied() else { break };
+        for passed in 0..most {
+            let Some((noted, at)) = self.age.front().copied() else { return passed };
             let entry = &mut self.table[at];
             if noted > forgettable {
-                break;
+                return passed;
             }
             if entry.version > forgettable {
                 // Written again since: its turn comes later.
@@ -64,47 +63,13 @@ impl<W> Replica<W> {
                 continue;
             }
             if entry.owed != 0 || entry.pins != 0 {
-                break;
+                return passed;
             }
             entry.aged = false;
             self.age.pop_front();
             self.forget(at);
         }
-    }
-
-    /// Makes room when the bound is exceeded: at the cost of the peer that is owed most, if that is what fills the
-    /// ledger; else of whoever's mark holds what is owed to nobody. A peer that keeps up loses nothing for another.
-    pub(super) fn keep_bounds(&mut self, now_ms: u64) {
-        while self.table.bytes() > self.bounds.backlog_bytes {
-            self.sweep(usize::MAX);
-            if self.table.bytes() <= self.bounds.backlog_bytes {
-                break;
-            }
-            let queued = (0..self.peers.len()).filter(|peer| !self.peers[*peer].queue.is_empty());
-            let most_owed = queued.max_by_key(|peer| self.peers[*peer].owed_bytes);
-            let behind = (0..self.peers.len()).filter(|peer| !self.peers[*peer].excluded);
-            let oldest_mark = behind.min_by_key(|peer| self.peers[*peer].mark);
-            let fills = |peer: &usize| self.peers[*peer].owed_bytes > self.bounds.backlog_bytes / 2;
-            match (most_owed.filter(fills), oldest_mark, most_owed) {
-                (Some(peer), _, _) | (None, None, Some(peer)) => self.give_up(peer, now_ms),
-                (None, Some(peer), _) => self.exclude(peer),
-                (None, None, None) => break,
-            }
-            self.sweep_all();
-        }
-    }
-
-    /// Forgets whatever can be forgotten, also behind entries that cannot.
-    fn sweep_all(&mut self) {
-        for _ in 0..self.age.len() {
-            let Some((_, at)) = self.age.front().copied() else { break };
-            let entry = &self.table[at];
-            if entry.gate.is_idle() && (entry.owed != 0 || entry.pins != 0) {
-                self.age.rotate_left(1);
-            } else {
-                self.sweep(1);
-            }
-        }
+        most
     }
 
     fn forget(&mut self, at: u32) {
@@ -114,37 +79,6 @@ impl<W> Replica<W> {
             peer.doubt = peer.doubt.max(version);
         }
         self.table.remove(at);
-    }
-
-    /// Takes back all that a peer waits for. What is in its window is still acknowledged.
-    fn give_up(&mut self, peer: usize, now_ms: u64) {
-        let bit = 1_u64 << peer;
-        let queue = std::mem::take(&mut self.peers[peer].queue);
-        let mut given_up = 0;
-        let at = self.clock.latest();
-        let listed = self.peers[peer].lose(0, now_ms, at, self.lister.kept);
-        for debt in queue {
-            let entry = &mut self.table[debt.at];
-            entry.queued &= !bit;
-            entry.pins -= 1;
-            if entry.owed & bit != 0 {
-                given_up += 1;
-                if listed {
-                    self.lister.add(peer, &entry.key);
-                }
-            }
-            self.settle(debt.at, peer);
-        }
-        self.peers[peer].lose(given_up, now_ms, at, listed);
-        let counter = if listed { &mut self.counters.listed } else { &mut self.counters.lost };
-        *counter += given_up;
-        self.missed_by(peer);
-        self.exclude(peer);
-    }
-
-    fn exclude(&mut self, peer: usize) {
-        self.peers[peer].excluded = true;
-        self.find_stable();
     }
 
     /// Panics if an invariant is broken; for tests.

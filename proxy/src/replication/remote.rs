@@ -104,6 +104,8 @@ impl<W> Replica<W> {
             self.find_stable();
         }
         self.sweep(SWEPT_PER_MARK);
+        // What was begun to make room ends, also when nobody writes any more.
+        self.keep_bounds(now_ms);
     }
 
     /// Another site's clock has come so far: whatever is stamped here from now on is newer than all it has stamped.

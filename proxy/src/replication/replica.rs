@@ -12,6 +12,7 @@ use super::listing::Lister;
 use super::mutation::{Effect, Marks};
 use super::peer::{Debt, Peer};
 use super::promised::Promised;
+use super::room::Room;
 use super::status::Counters;
 use super::table::{Table, payload_len};
 use super::version::Version;
@@ -108,6 +109,8 @@ pub struct Replica<W> {
     pub(super) age: VecDeque<(Version, u32)>,
     /// At or below the marks of all peers that count.
     pub(super) stable: Version,
+    /// How far the making of room has come.
+    pub(super) room: Room,
     /// The newest version that was forgotten.
     pub(super) horizon: Version,
     pub(super) lister: Lister,
@@ -144,6 +147,7 @@ impl<W> Replica<W> {
             scheduled: None,
             age: VecDeque::new(),
             stable: Version::ZERO,
+            room: Room::default(),
             horizon: Version::ZERO,
             lister: Lister::default(),
             missed: Version::ZERO,

@@ -319,6 +319,11 @@ impl Shared {
         restarted
     }
 
+    /// The memcached that was seen last.
+    pub fn memcached_life(&self) -> Option<Incarnation> {
+        *self.memcached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until a resync may have become due.
     pub async fn resync_due(&self) {
         self.resync.notified().await;

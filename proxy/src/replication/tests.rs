@@ -325,3 +325,32 @@ fn an_owed_flush_cannot_be_listed() {
     assert!(a.acknowledge(PEER, 1, 0, NOW_MS));
     assert!(a.list_rest(PEER));
 }
+
+/// Two peers that are away fill the ledger by the same keys: both have to be given up before there is room.
+#[test]
+fn room_is_made_in_slices() {
+    let (peers, slice, written) = (2, room::SLICE as u64, 60_000_u64);
+    let bounds = Bounds { backlog_bytes: 8 << 20, ..SMALL };
+    let mut a: Replica<()> = Replica::new("a", peers, bounds);
+    let lost = |a: &Replica<()>, peer| a.status(PeerId(peer), NOW_MS).gap.map_or(0, |gap| gap.mutations);
+    let (mut most, mut before) = (0, [0; 2]);
+    for number in 0..written {
+        delete(&mut a, &format!("key{number:08}"), NOW_MS + number);
+        most = most.max(a.counters().ledger_bytes);
+        let now = [lost(&a, 0), lost(&a, 1)];
+        let given_up = now[0] + now[1] - before[0] - before[1];
+        assert!(given_up <= slice + 2, "{given_up} in one go");
+        before = now;
+        if number % 5000 == 0 {
+            a.check_invariants();
+        }
+    }
+    a.check_invariants();
+    let bound = bounds.backlog_bytes;
+    assert!(most > bound && most <= bound + bound * 3 * (peers as u64 + 1) / slice, "{most} of {bound}");
+    assert!(a.counters().ledger_bytes < bound / 2);
+    for peer in 0..peers {
+        let owed = a.status(PeerId(peer), NOW_MS).backlog_entries;
+        assert_eq!(lost(&a, peer) + owed, written, "each is counted once");
+    }
+}

@@ -8,7 +8,8 @@
 
 use std::sync::Arc;
 
-use super::replica::Replica;
+use super::mutation::Effect;
+use super::replica::{Replica, Slot};
 use super::version::Version;
 
 /// What is known of our memcached's contents.
@@ -78,6 +79,16 @@ impl<W> Replica<W> {
     pub fn take_undecided(&mut self) -> (Vec<Arc<[u8]>>, bool) {
         let whole = !std::mem::take(&mut self.warmth.overflowed);
         (std::mem::take(&mut self.warmth.undecided), whole)
+    }
+
+    /// Writes whose outcome is not known, and never will be: their memcached is gone and its next life is empty. Peers
+    /// hold what was there before them, so nothing is told to anybody.
+    pub fn died_with_memcached(&mut self, slots: Vec<Slot>, woken: &mut Vec<(W, Slot)>) {
+        for slot in slots {
+            let key = Arc::clone(&self.table[slot.0].key);
+            self.note_undecided(&key);
+            self.complete(slot, Effect::None, 0, woken);
+        }
     }
 
     /// A write without known outcome, of a memcached that is gone: nobody is owed anything.

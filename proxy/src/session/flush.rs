@@ -68,11 +68,14 @@ pub(super) fn without_body(request: &Header) -> Header {
     Header { key_len: 0, extras_len: 0, data_type: 0, status_or_vbucket: 0, body_len: 0, cas: 0, ..*request }
 }
 
-/// The delay of a `flush_all` that is oddly written, and whether it wants no answer. Blanks alone part its words.
+/// The delay of a `flush_all` that is oddly written, and whether it wants no answer. Blanks alone part its words, and
+/// more than three are an error.
 pub(super) fn odd_delay(line: &[u8]) -> (i64, bool) {
     let mut words = line.trim_ascii_end().split(|&byte| byte == b' ').filter(|word| !word.is_empty());
-    let delay = words.nth(1).and_then(|word| std::str::from_utf8(word).ok()?.parse::<i32>().ok());
-    (delay.unwrap_or(0).into(), words.next_back() == Some(b"noreply"))
+    let (_, delay, last, more) = (words.next(), words.next(), words.next(), words.next());
+    let delay = delay.and_then(|word| std::str::from_utf8(word).ok()?.parse::<i32>().ok());
+    let delay = delay.filter(|_| more.is_none()).unwrap_or(0);
+    (delay.into(), last == Some(b"noreply"))
 }
 
 #[cfg(test)]
@@ -85,7 +88,8 @@ mod tests {
             ("flush_all  30\r\n", 30, false),
             (" flush_all 30 \n", 30, false),
             ("flush_all +30  noreply\r\n", 30, true),
-            ("flush_all 30 x noreply\r\n", 30, true),
+            ("flush_all 30 x\r\n", 30, false),
+            ("flush_all 30 x y\r\n", 0, false),
             ("flush_all  -1\r\n", -1, false),
             ("flush_all  noreply\r\n", 0, false),
             ("flush_all x 30\r\n", 0, false),

@@ -124,7 +124,8 @@ impl Driver {
             status.inbound_connected && status.peer_owes.is_some_and(|owed| owed <= OWED_MAX)
         });
         let state = self.upstream.borrow();
-        Seen { up: state.down.is_none() && state.asked, refused: state.refused, whole: true, linked }
+        let whole = self.shared.lock().warming().is_none();
+        Seen { up: state.down.is_none() && state.asked, refused: state.refused, whole, linked }
     }
 
     fn take(&mut self, done: Done) -> Event {

@@ -124,7 +124,10 @@ impl Monitor {
 
     /// Asks, then watches until something goes wrong.
     async fn watch(&mut self, mut link: BufReader<Stream>) -> io::Result<()> {
-        self.state.send_if_modified(|state| state.down.take().is_some());
+        if self.shared.is_none() {
+            self.state.send_if_modified(|state| state.down.take().is_some());
+        }
+        // With peers it is not up before it has said who it is: it may have started again, empty.
         tokio::select! {
             biased;
             () = self.wanted.notified() => {}

@@ -31,9 +31,10 @@ use super::pending::Hold;
 use super::replies::Batch;
 use crate::backoff::Backoff;
 use crate::memcached::commands;
+use crate::memcached::incarnation;
 use crate::memcached::local::{Local, out_of_step};
 use crate::net::Stream;
-use crate::replication::{Begin, Effect, Outcome, Shared, Slot, next_lane, wall_clock_ms};
+use crate::replication::{Begin, Effect, Incarnation, Outcome, Shared, Slot, next_lane, wall_clock_ms};
 use crate::worker::Context;
 
 /// Settles the outcome of writes that were in flight on a connection that ended.
@@ -47,7 +48,7 @@ pub(super) fn settle(
     if writes.is_empty() {
         return;
     }
-    let route = context.routed().generation;
+    let since = Since { route: context.routed().generation, life: replication.memcached_life() };
     let closed = matches!(stop, Stop::Closed | Stop::Broken(_));
     let (context, replication) = (Rc::clone(context), Arc::clone(replication));
     tokio::task::spawn_local(async move {
@@ -55,14 +56,14 @@ pub(super) fn settle(
             until_closed(stream).await;
         }
         let (slots, keys) = sort_out(writes, &replication);
-        drop_keys(slots, route, &context, &replication).await;
+        drop_keys(slots, since, &context, &replication).await;
         // Those that held no gate have to come by it first, one at a time: who holds a gate waits for no other.
         for key in keys {
             let slot = match replication.begin(&key, next_lane()) {
                 Begin::Granted(slot) => slot,
                 Begin::Waiting(wait) => wait.await,
             };
-            drop_keys(vec![slot], route, &context, &replication).await;
+            drop_keys(vec![slot], since, &context, &replication).await;
         }
     });
 }
@@ -85,13 +86,24 @@ fn sort_out(writes: Vec<Write>, replication: &Arc<Shared>) -> (Vec<Slot>, Vec<Bo
 }
 
 /// Deletes the keys whose gates are held, however long memcached is away, and then says so to everybody; unless a peer
-/// has served since `route`.
-async fn drop_keys(slots: Vec<Slot>, route: u64, context: &Context, replication: &Arc<Shared>) {
+/// has served since, or memcached has started again: then the writes are gone with it, and so is what was there before.
+async fn drop_keys(slots: Vec<Slot>, since: Since, context: &Context, replication: &Arc<Shared>) {
     let mut keys: Vec<Arc<[u8]>> = replication.with(|replica, _| replica.unknown_outcomes(&slots));
     keys.sort_unstable();
     keys.dedup();
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
-    while let Err(error) = delete_all(&keys, context).await {
+    let (addr, patience) = (&context.settings.upstream, patience(context));
+    loop {
+        let error = match incarnation::connect(addr, patience, replication).await {
+            Ok(_) if since.has_died(replication) => {
+                return replication.with(|replica, woken| replica.died_with_memcached(slots, woken));
+            }
+            Ok(_) => match delete_all(&keys, context).await {
+                Ok(()) => break,
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
         tracing::debug!(%error, keys = keys.len(), "keys of unknown outcome are not dropped yet");
         // What peers send of these keys waits, so it is done as soon as memcached is back.
         let mut state = context.upstream_state();
@@ -101,7 +113,7 @@ async fn drop_keys(slots: Vec<Slot>, route: u64, context: &Context, replication:
             Ok(()) = state.changed() => {}
         }
     }
-    let here = context.routed().generation == route;
+    let here = context.routed().generation == since.route;
     let effect = if here { Effect::Removed } else { Effect::None };
     let gone = slots.into_iter().map(|slot| Outcome::Key(slot, effect.clone())).collect();
     replication.complete(gone, wall_clock_ms());
@@ -111,6 +123,23 @@ async fn drop_keys(slots: Vec<Slot>, route: u64, context: &Context, replication:
             look_after(key, context, replication).await;
         }
     }
+}
+
+/// How things were when a connection broke.
+#[derive(Clone, Copy)]
+struct Since {
+    route: u64,
+    life: Option<Incarnation>,
+}
+
+impl Since {
+    fn has_died(self, replication: &Shared) -> bool {
+        self.life.zip(replication.memcached_life()).is_some_and(|(then, now)| !then.is(&now))
+    }
+}
+
+fn patience(context: &Context) -> Duration {
+    Duration::from_micros(context.settings.upstream_timeout_us)
 }
 
 /// memcached serves again and has what was written at the peer: is the key still gone?
@@ -135,7 +164,7 @@ async fn is_there(key: &Arc<[u8]>, context: &Context) -> io::Result<bool> {
     if !commands::is_speakable(key) {
         return delete_all(std::slice::from_ref(key), context).await.map(|()| false);
     }
-    let patience = Duration::from_micros(context.settings.upstream_timeout_us);
+    let patience = patience(context);
     let mut local = Local::connect(&context.settings.upstream, patience).await?;
     let mut out = Vec::new();
     commands::look(&mut out, key);
@@ -144,7 +173,7 @@ async fn is_there(key: &Arc<[u8]>, context: &Context) -> io::Result<bool> {
 }
 
 async fn delete_all(keys: &[Arc<[u8]>], context: &Context) -> io::Result<()> {
-    let patience = Duration::from_micros(context.settings.upstream_timeout_us);
+    let patience = patience(context);
     let (speakable, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| commands::is_speakable(key));
     if !speakable.is_empty() {
         let mut local = Local::connect(&context.settings.upstream, patience).await?;

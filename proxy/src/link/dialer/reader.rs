@@ -184,7 +184,7 @@ async fn connected<'c>(
     let connected = match connection.take() {
         Some(connected) => connected,
         None => {
-            let mut local = incarnation::connect(config, shared).await?;
+            let mut local = incarnation::connect(&config.upstream, config.upstream_timeout, shared).await?;
             local.write(b"version\r\n").await?;
             let signed = shows_ttl_with_its_sign(&local.line().await?);
             Connected { local, given_back: 0, signed }

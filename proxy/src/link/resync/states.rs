@@ -63,7 +63,9 @@ pub(super) struct Applying {
 
 impl Applying {
     pub(super) async fn from(context: &Arc<Context>, peer: PeerId, site: &str) -> io::Result<Self> {
-        let local = incarnation::connect(&context.config, &context.shared).await?;
+        let local =
+            incarnation::connect(&context.config.upstream, context.config.upstream_timeout, &context.shared)
+                .await?;
         let sites = [site, context.identity.site.as_str()];
         let upstream = (context.config.upstream.clone(), context.config.upstream_timeout);
         let shared = Arc::clone(&context.shared);

@@ -4,14 +4,15 @@
 //! the loss for a deletion and carries it to the peers.
 
 use std::io;
+use std::time::Duration;
 
-use super::LinkConfig;
 use super::local::{Local, out_of_step};
+use crate::config::Address;
 use crate::replication::{Incarnation, Shared};
 
 /// A connection to memcached, after the replica was told which life of it this is.
-pub(super) async fn connect(config: &LinkConfig, shared: &Shared) -> io::Result<Local> {
-    let mut local = Local::connect(&config.upstream, config.upstream_timeout).await?;
+pub(crate) async fn connect(addr: &Address, patience: Duration, shared: &Shared) -> io::Result<Local> {
+    let mut local = Local::connect(addr, patience).await?;
     local.write(b"stats\r\n").await?;
     let mut lines = Vec::new();
     while lines.len() < STATS_LINES_MAX {
