@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Apps go on writing, so a difference may be a write on its way: every key is read again on both sides before anything
-//! is done about it. Then, by [`Authority`]: our state is pushed, the peer's is taken, or the key is dropped. A key that
+//! is done about it. Then, by the two items' versions or else by [`Authority`]: our state is pushed, the peer's is taken, or the key is dropped. A key that
 //! only one side holds is copied if the other side's memcached started empty, and else follows the same rule: it may have
 //! been deleted where it is missing.
 
@@ -21,6 +21,7 @@ use super::super::message::{Decoded, Item, Message, decode};
 use super::SLICE_ITEMS;
 use super::engine::Watcher;
 use super::giver::{RANGE_BITS_MAX, failed, inventory, ranges};
+use super::newer;
 use super::progress::ResyncKind;
 use super::states::{Applying, READ_KEYS, States};
 use super::taker::Taker;
@@ -131,24 +132,25 @@ pub(super) async fn repair(
         states.read(&keys, true, &mut ours).await?;
         let ours = split(&ours)?;
         let differ = |index: &usize| !is_same(ours[*index], &theirs[*index]);
-        let different: Vec<usize> = (0..keys.len()).filter(differ).collect();
-        let dropped: Vec<&[u8]> = match authority {
-            Authority::Us => {
-                let messages: Vec<&[u8]> = different.iter().map(|index| ours[*index]).collect();
-                let verdicts = taker.push(&messages.concat(), messages.len()).await?;
-                watcher.repaired(verdicts.iter().filter(|verdict| **verdict == Verdict::Took).count());
-                let old = different.iter().zip(verdicts).filter(|(_, verdict)| *verdict == Verdict::Old);
-                old.map(|(index, _)| keys[*index]).collect()
+        let newer = |index: usize| newer::authority(ours[index], &theirs[index], authority);
+        let (mut pushed, mut taken, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
+        for index in (0..keys.len()).filter(differ) {
+            match newer(index) {
+                Authority::Us => pushed.push(index),
+                Authority::Peer => taken.push(index),
+                Authority::Nobody => dropped.push(keys[index]),
             }
-            Authority::Peer => {
-                let messages: Vec<&[u8]> = different.iter().map(|index| theirs[*index].as_slice()).collect();
-                let kept = applying.apply(&messages.concat()).await?;
-                watcher.repaired(different.len() - kept.len());
-                let old = |key: &&&[u8]| kept.iter().any(|kept| kept.is_too_old() && *kept.key == ***key);
-                keys.iter().filter(old).copied().collect()
-            }
-            Authority::Nobody => different.into_iter().map(|index| keys[index]).collect(),
-        };
+        }
+        let messages: Vec<&[u8]> = pushed.iter().map(|index| ours[*index]).collect();
+        let verdicts = taker.push(&messages.concat(), messages.len()).await?;
+        watcher.repaired(verdicts.iter().filter(|verdict| **verdict == Verdict::Took).count());
+        let old = pushed.iter().zip(verdicts).filter(|(_, verdict)| *verdict == Verdict::Old);
+        dropped.extend(old.map(|(index, _)| keys[*index]));
+        let messages: Vec<&[u8]> = taken.iter().map(|index| theirs[*index].as_slice()).collect();
+        let kept = applying.apply(&messages.concat()).await?;
+        watcher.repaired(taken.len() - kept.len());
+        let old = |key: &&[u8]| kept.iter().any(|kept| kept.is_too_old() && *kept.key == **key);
+        dropped.extend(taken.iter().map(|index| keys[*index]).filter(old));
         drop_keys(context, &dropped, watcher).await?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use super::super::dialer::reader::{Found, Reader, Unread};
 use super::super::dialer::{item_message, raw};
 use super::super::incarnation;
 use super::super::message::{Message, Tag};
+use super::newer::cas_of;
 use crate::memcached::commands::is_speakable;
 use crate::memcached::local::out_of_step;
 use crate::replication::{Marks, PeerId, Version, next_lane};
@@ -47,7 +48,7 @@ impl<'a> States<'a> {
     fn encode(&self, key: &[u8], version: Version, found: Option<Found>, missing: bool, out: &mut Vec<u8>) {
         let tag = Tag { site: &self.context.identity.site, time: version.time() };
         let message = match &found {
-            Some(found) => item_message(key, tag, found, None),
+            Some(found) => item_message(key, tag, found, Some(cas_of(found.cas))),
             None => Message::Delete { key: key.into(), tag },
         };
         if missing || !matches!(message, Message::Delete { .. }) {
