@@ -135,6 +135,35 @@ fn a_server_that_is_replaced_by_an_older_one_ends_the_mode() {
     says(&fleet, 1, None);
 }
 
+/// Both proxies are killed with writes that the other side never heard of: nobody knows any more who missed what. The items
+/// do: the newer one is on both sides, and neither is dropped.
+#[test]
+fn of_what_two_killed_proxies_owed_the_newer_item_lives() {
+    let Some(mut fleet) = versioned(2) else { return };
+    let mut sites = clients(&fleet);
+    for key in ["at-a", "at-b"] {
+        assert_eq!(sites[0].set(key, b"old").unwrap(), "STORED");
+    }
+    fleet.wait_in_sync(SOON);
+    fleet.part(0, 1);
+    for (key, first, second) in [("at-a", 1, 0), ("at-b", 0, 1)] {
+        assert_eq!(sites[first].set(key, b"older").unwrap(), "STORED");
+        assert_eq!(sites[second].set(key, b"newer").unwrap(), "STORED");
+    }
+    fleet.sites.iter_mut().for_each(|site| site.sidecar.process_mut().kill());
+    fleet.heal();
+    fleet.sites.iter_mut().for_each(|site| site.sidecar.relaunch());
+    fleet.sites.iter_mut().for_each(|site| site.sidecar.wait_until_ready());
+    fleet.wait_in_sync(Duration::from_secs(30));
+    for site in &fleet.sites {
+        for key in ["at-a", "at-b"] {
+            let held = site.memcached.client().get(key).unwrap();
+            assert_eq!(held.as_deref(), Some(&b"newer"[..]), "{key}: {}", fleet.statuses());
+        }
+    }
+    assert!(same_cas(&fleet, "at-a") > 1 << 60);
+}
+
 /// A fleet on the newest server, once all sites say that the mode is on.
 fn versioned(sites: usize) -> Option<Fleet> {
     if !Server::newest().is_versioned() {
