@@ -132,16 +132,7 @@ pub struct Listed {
 pub struct Spill {
     inner: Arc<Inner>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    before: Option<Before>,
-}
-
-/// The last run, which ended in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Before {
-    /// When it ended, in milliseconds since 1970.
-    pub at_ms: u64,
-    /// Which memcached it was beside.
-    pub incarnation: Option<String>,
+    stopped_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -158,10 +149,10 @@ struct State {
 }
 
 /// How this run ends.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum End {
-    /// In order, which is noted for the next one.
-    Stopped(Before),
+    /// In order, at this time, which is noted for the next one.
+    Stopped(u64),
     /// Without a word: the next run takes this one for killed.
     Dropped,
 }
@@ -179,16 +170,15 @@ impl Spill {
     /// # Errors
     /// Why the folder cannot be used. A list that cannot be read is none: it is put aside, and not complete.
     pub fn open(config: &SpillConfig) -> Result<Arc<Self>, SpillError> {
-        let (folder, first) = Folder::open(&config.dir, &config.site)?;
+        let folder = Folder::open(&config.dir, &config.site)?;
         let unusable = |source| SpillError::Unusable { dir: config.dir.clone(), source };
         let forgotten = folder.forget_all_but(&config.peers).map_err(unusable)?;
         if forgotten > 0 {
             tracing::warn!(forgotten, "lists of peers that are not named any more are deleted");
         }
         let stopped = folder.take_stopped();
-        let whole = |peer: &String| {
-            first || stopped.as_ref().is_some_and(|s| s.whole.get(peer).copied().unwrap_or(false))
-        };
+        let whole =
+            |peer: &String| stopped.as_ref().is_some_and(|s| s.whole.get(peer).copied().unwrap_or(false));
         let whole: Vec<_> = config.peers.iter().map(whole).collect();
         let waiting = Waiting::new(&whole, config.waiting_bytes_max);
         let state = State { waiting, asked: Vec::new(), end: None };
@@ -199,8 +189,8 @@ impl Spill {
         let thread = thread.spawn(move || writer.run(&opened)).map_err(SpillError::Thread)?;
         // An error means that the thread is gone; then every list is incomplete, which is what it says.
         let _ = told.recv();
-        let before = stopped.map(|s| Before { at_ms: s.at_ms, incarnation: s.incarnation });
-        Ok(Arc::new(Self { inner, writer: Mutex::new(Some(thread)), before }))
+        let stopped_ms = stopped.map(|stopped| stopped.at_ms);
+        Ok(Arc::new(Self { inner, writer: Mutex::new(Some(thread)), stopped_ms }))
     }
 
     /// Puts a key on a peer's list. Never waits for a disk.
@@ -213,7 +203,7 @@ impl Spill {
         self.tell(vec![Listing::Anew { peer }]);
     }
 
-    /// What a peer is owed is not all on its list: the next run is told so.
+    /// What a peer is owed is not all on its list: the next run will find one that is not whole.
     pub fn doubt(&self, peer: PeerId) {
         self.inner.lock().waiting.doubt(peer.0);
     }
@@ -244,16 +234,16 @@ impl Spill {
         self.inner.lock().waiting.losses()
     }
 
-    /// How the last run ended; nothing if it was killed, or if there was none.
+    /// When the last run ended in order, in milliseconds since 1970; nothing if it was killed, or if there was none.
     #[must_use]
-    pub fn before(&self) -> Option<&Before> {
-        self.before.as_ref()
+    pub fn stopped_ms(&self) -> Option<u64> {
+        self.stopped_ms
     }
 
     /// Writes what waits, closes the lists and notes that this run ended in order. Nothing is listed after it.
     /// Waits for the disk.
-    pub fn close(&self, end: Before) {
-        self.end(End::Stopped(end));
+    pub fn close(&self, now_ms: u64) {
+        self.end(End::Stopped(now_ms));
     }
 
     fn end(&self, end: End) {

@@ -159,10 +159,11 @@ impl Shared {
         result
     }
 
-    /// From now on what is given up for a peer goes to `lists`, where a run before this one has `left` something.
-    pub fn keep_lists(&self, lists: Arc<dyn Lists>, left: &[Left]) {
+    /// From now on what is given up for a peer goes to `lists`, where a run that ended at `since_ms` has `left`
+    /// something.
+    pub fn keep_lists(&self, lists: Arc<dyn Lists>, left: &[Left], since_ms: u64) {
         if self.lists.set(lists).is_ok() {
-            self.lock().keep_lists(left, wall_clock_ms());
+            self.lock().keep_lists(left, since_ms);
         }
     }
 

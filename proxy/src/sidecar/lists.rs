@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::replication::{Left, PeerId, Shared, wall_clock_ms};
-use crate::spill::{Before, Spill, SpillConfig, SpillError};
+use crate::spill::{Spill, SpillConfig, SpillError};
 
 /// Opens the lists and has the replica use them. Nothing without a folder, or without peers.
 pub(super) fn open(config: &Config, shared: Option<&Arc<Shared>>) -> Result<Option<Arc<Spill>>, SpillError> {
@@ -32,7 +32,7 @@ pub(super) fn open(config: &Config, shared: Option<&Arc<Shared>>) -> Result<Opti
             "keys are owed from the last run"
         );
     }
-    shared.keep_lists(spill.clone(), &left);
+    shared.keep_lists(spill.clone(), &left, spill.stopped_ms().unwrap_or_else(wall_clock_ms));
     Ok(Some(spill))
 }
 
@@ -49,8 +49,7 @@ pub(super) async fn close(spill: Arc<Spill>, shared: &Shared, orderly: bool) {
             spill.doubt(peer);
         }
     });
-    let end = Before { at_ms: wall_clock_ms(), incarnation: None };
-    let closed = tokio::task::spawn_blocking(move || spill.close(end));
+    let closed = tokio::task::spawn_blocking(move || spill.close(wall_clock_ms()));
     if timeout(CLOSE_WITHIN, closed).await.is_err() {
         tracing::warn!(
             "the lists of owed keys could not be closed in time: the next run will compare with its peers"

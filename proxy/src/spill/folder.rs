@@ -29,15 +29,13 @@ pub(super) struct Folder {
 pub(super) struct Stopped {
     /// When, in milliseconds since 1970.
     pub(super) at_ms: u64,
-    /// Which memcached it was beside.
-    pub(super) incarnation: Option<String>,
     /// The peers whose lists say all that they are owed, by address.
     pub(super) whole: BTreeMap<String, bool>,
 }
 
 impl Folder {
-    /// Takes the folder for `site`, making it where there is none. True if no run was here before.
-    pub(super) fn open(path: &Path, site: &str) -> Result<(Self, bool), SpillError> {
+    /// Takes the folder for `site`, making it where there is none.
+    pub(super) fn open(path: &Path, site: &str) -> Result<Self, SpillError> {
         let unusable = |source| SpillError::Unusable { dir: path.to_owned(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
         let lock = File::options().read(true).write(true).create(true).truncate(false).open(path.join(LOCK));
@@ -55,7 +53,7 @@ impl Folder {
         if owner.is_empty() {
             lock.rewind().and_then(|()| lock.write_all(site.as_bytes())).map_err(unusable)?;
         }
-        Ok((Self { path: path.to_owned(), _lock: lock }, owner.is_empty()))
+        Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
     /// How the last run ended, if it did so in order. It is said once: should this run be killed, nothing is left

@@ -14,7 +14,8 @@ const A: PeerId = PeerId(0);
 const B: PeerId = PeerId(1);
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
-const WHOLE: ListState = ListState { keys: 0, bytes: 0, complete: true, whole: true };
+const EMPTY: ListState = ListState { keys: 0, bytes: 0, complete: true, whole: false };
+const END_MS: u64 = 7;
 
 fn config(dir: &Path) -> SpillConfig {
     SpillConfig {
@@ -32,10 +33,6 @@ fn open(dir: &Path) -> Arc<Spill> {
 
 fn key(number: usize) -> Arc<[u8]> {
     format!("key:{number}").into_bytes().into()
-}
-
-fn end() -> Before {
-    Before { at_ms: 7, incarnation: Some("1@2".to_owned()) }
 }
 
 /// Waits for an answer of the writer; no runtime is needed for that.
@@ -106,16 +103,16 @@ proptest! {
                     model[peer].clear();
                 }
                 Step::Stop => {
-                    spill.close(end());
+                    spill.close(END_MS);
                     spill = open(dir.path());
-                    prop_assert_eq!(spill.before(), Some(&end()));
+                    prop_assert_eq!(spill.stopped_ms(), Some(END_MS));
                 }
                 Step::Kill => {
                     // So that it is committed; what is not is lost with the process.
                     let _ = wait(spill.take(A, 0));
                     drop(spill);
                     spill = open(dir.path());
-                    prop_assert_eq!(spill.before(), None);
+                    prop_assert_eq!(spill.stopped_ms(), None);
                 }
             }
         }
@@ -129,26 +126,26 @@ proptest! {
 }
 
 #[test]
-fn a_list_is_whole_from_the_first_run_on_until_one_is_killed() {
+fn a_list_is_whole_if_the_last_run_ended_in_order_and_said_so() {
     let dir = TempDir::new().expect("a folder");
     let spill = open(dir.path());
-    assert_eq!(spill.state(A), WHOLE);
+    assert_eq!(spill.state(A), EMPTY, "nobody knows of an earlier run");
     (0..10_000).for_each(|number| spill.push(A, key(number)));
-    spill.close(end());
+    spill.doubt(B);
+    spill.close(END_MS);
     drop(spill);
     let spill = open(dir.path());
     let state = spill.state(A);
     assert!(state.keys == 10_000 && state.whole && state.bytes > 0, "{state:?}");
+    assert!(!spill.state(B).whole);
     drop(spill);
     let spill = open(dir.path());
     let state = spill.state(A);
-    assert!(state.keys == 10_000 && state.complete && !state.whole, "{state:?}");
-    // Compared, so nothing from before matters.
+    assert!(state.keys == 10_000 && state.complete && !state.whole, "killed: {state:?}");
     spill.begin_anew(A);
-    assert_eq!(spill.state(A), WHOLE);
+    assert_eq!(spill.state(A), EMPTY);
     assert_eq!(keys(&spill, A).len(), 0);
     assert_eq!(list_files(dir.path()), 0, "what does not matter takes no room");
-    assert!(!spill.state(B).whole, "nobody was compared with this one");
 }
 
 #[test]
@@ -159,7 +156,7 @@ fn an_emptied_list_takes_no_room() {
     let taken = wait(spill.take(A, 100));
     assert_eq!((taken.len(), list_files(dir.path())), (100, 1));
     wait(spill.remove(A, taken));
-    assert_eq!((spill.state(A), list_files(dir.path())), (WHOLE, 0));
+    assert_eq!((spill.state(A), list_files(dir.path())), (EMPTY, 0));
 }
 
 #[test]
@@ -226,7 +223,7 @@ fn a_disk_that_refuses_is_counted_and_used_again_when_it_is_mended() {
             assert_eq!(keys(&spill, peer).len(), 1, "{reason:?}");
             assert!(spill.state(peer).complete);
         }
-        spill.close(end());
+        spill.close(END_MS);
         assert!(open(dir.path()).state(A).whole);
     }
 }
@@ -239,7 +236,7 @@ fn a_disk_that_fails_at_the_end_leaves_a_list_that_is_not_whole() {
     assert_eq!(keys(&spill, A).len(), 100);
     faults::set(dir.path(), EIO);
     (100..200).for_each(|number| spill.push(A, key(number)));
-    spill.close(end());
+    spill.close(END_MS);
     faults::set(dir.path(), 0);
     let spill = open(dir.path());
     assert!(!spill.state(A).whole && spill.state(B).whole, "{:?}", spill.state(A));
@@ -251,13 +248,13 @@ fn a_damaged_list_is_put_aside() {
         let dir = TempDir::new().expect("a folder");
         let spill = open(dir.path());
         (0..100).for_each(|number| spill.push(A, key(number)));
-        spill.close(end());
+        spill.close(END_MS);
         drop(spill);
         let folder = fs::read_dir(dir.path()).expect("a folder").map(|entry| entry.expect("an entry").path());
         let list = folder.filter(|path| path.extension().is_some_and(|end| end == "keys"));
         list.for_each(|path| fs::write(path, damage).expect("a file"));
         let spill = open(dir.path());
-        assert!(!spill.state(A).complete && spill.state(B).whole);
+        assert!(!spill.state(A).complete && spill.state(B).complete);
         assert_eq!(spill.losses()[Reason::Corrupt as usize] + spill.losses()[Reason::Fault as usize], 1);
         assert_eq!((keys(&spill, A).len(), list_files(dir.path())), (0, 0));
         let names = fs::read_dir(dir.path()).expect("a folder").map(|entry| entry.expect("an entry").path());
@@ -281,7 +278,7 @@ fn what_was_committed_survives_a_kill() {
     let killed = open(copy.path());
     let state = killed.state(A);
     assert!(state.keys == 5_000 && state.complete && !state.whole, "{state:?}");
-    assert_eq!(killed.before(), None);
+    assert_eq!(killed.stopped_ms(), None);
     // Generations go on where they were: what is pushed now is newer than what was found.
     let taken = wait(killed.take(A, 1));
     killed.push(A, Arc::clone(&taken[0].key));
@@ -309,13 +306,13 @@ fn lists_of_peers_that_are_named_no_more_are_deleted() {
     let spill = open(dir.path());
     (0..10).for_each(|number| spill.push(A, key(number)));
     spill.push(B, key(0));
-    spill.close(end());
+    spill.close(END_MS);
     drop(spill);
     let mut fewer = config(dir.path());
     fewer.peers.remove(0);
     let spill = Spill::open(&fewer).expect("the folder can be used");
     assert_eq!((spill.state(A).keys, list_files(dir.path())), (1, 1));
-    spill.close(end());
+    spill.close(END_MS);
     drop(spill);
     // Named again: what it was owed meanwhile is not known.
     let spill = open(dir.path());

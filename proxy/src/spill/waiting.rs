@@ -40,6 +40,7 @@ struct Known {
     disk: OnDisk,
     complete: bool,
     whole: bool,
+    doubted: bool,
     void: bool,
 }
 
@@ -59,7 +60,7 @@ pub struct ListState {
     pub bytes: u64,
     /// Everything that was given up for the peer in this run is on it.
     pub complete: bool,
-    /// What the runs before this one owed is on it, too.
+    /// What the run before this one owed is on it, too: it ended in order, and said so.
     pub whole: bool,
 }
 
@@ -81,6 +82,7 @@ impl Waiting {
             disk: OnDisk::default(),
             complete: true,
             whole,
+            doubted: false,
             void: false,
         };
         let lists = whole.iter().map(known).collect();
@@ -109,7 +111,7 @@ impl Waiting {
     /// Nothing that was listed matters any more: a new list begins, and lacks nothing.
     pub(super) fn begin_anew(&mut self, peer: usize) {
         if let Some(list) = self.lists.get_mut(peer) {
-            (list.complete, list.whole) = (true, true);
+            list.complete = true;
             self.drop_fresh(peer);
         }
     }
@@ -126,8 +128,13 @@ impl Waiting {
     /// Something is owed that cannot be listed.
     pub(super) fn doubt(&mut self, peer: usize) {
         if let Some(list) = self.lists.get_mut(peer) {
-            list.whole = false;
+            list.doubted = true;
         }
+    }
+
+    /// For the next run: all that the peer is owed is on its list.
+    pub(super) fn says_all(&self, peer: usize) -> bool {
+        self.lists.get(peer).is_some_and(|list| list.complete && !list.doubted)
     }
 
     fn drop_fresh(&mut self, peer: usize) {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::folder::{Folder, Stopped};
 use super::list::{List, ListError};
 use super::waiting::{Handed, OnDisk};
-use super::{Asked, BATCH_KEYS, Before, End, Inner, Reason, SpillConfig, State};
+use super::{Asked, BATCH_KEYS, End, Inner, Reason, SpillConfig, State};
 
 pub(super) struct Writer {
     inner: Arc<Inner>,
@@ -88,17 +88,19 @@ impl Writer {
         let (handed, asked, ended) = {
             let mut state = self.await_work(idle);
             let handed: Vec<_> = (0..self.open.len()).map(|peer| state.waiting.hand_over(peer)).collect();
-            (handed, std::mem::take(&mut state.asked), state.end.clone())
+            (handed, std::mem::take(&mut state.asked), state.end)
         };
+        let began = Instant::now();
         for (peer, handed) in handed.into_iter().enumerate() {
             self.take_over(peer, handed);
             self.commit(peer);
         }
-        self.next_commit = Instant::now() + COMMITS_APART;
+        // A slow disk is left alone half of the time; what comes meanwhile makes the next commit a better one.
+        self.next_commit = Instant::now() + began.elapsed().max(COMMITS_APART);
         self.keep_bound();
         match ended {
-            Some(End::Stopped(end)) if self.is_done() => {
-                self.close(end);
+            Some(End::Stopped(at_ms)) if self.is_done() => {
+                self.close(at_ms);
                 None
             }
             Some(End::Dropped) => None,
@@ -143,7 +145,10 @@ impl Writer {
 
     /// Writes one batch of what is in hand.
     fn commit(&mut self, peer: usize) {
-        let rest = self.open[peer].hand.len().saturating_sub(BATCH_KEYS);
+        // Keys lie anywhere among those that are there, and each page is written whole: so the more there are, the
+        // more go into one commit.
+        let there = self.open[peer].list.as_ref().map_or(0, |list| list.on_disk().keys as usize);
+        let rest = self.open[peer].hand.len().saturating_sub(BATCH_KEYS.max(there / BATCH_SHARE));
         let batch = self.open[peer].hand.split_off(rest);
         if batch.is_empty() {
             return;
@@ -242,7 +247,7 @@ impl Writer {
         hands_empty && state.waiting.fresh() == 0 && !state.waiting.has_void()
     }
 
-    fn close(&mut self, end: Before) {
+    fn close(&mut self, at_ms: u64) {
         for peer in 0..self.open.len() {
             let Some(list) = self.open[peer].list.take() else { continue };
             let closed = self.guarded(peer, |_, _| list.close().map_err(|e| redb::Error::from(e).into()));
@@ -251,10 +256,9 @@ impl Writer {
             }
         }
         let state = self.inner.lock();
-        let whole = |peer: usize| state.waiting.state(peer).whole;
+        let whole = |peer: usize| state.waiting.says_all(peer);
         let stopped = Stopped {
-            at_ms: end.at_ms,
-            incarnation: end.incarnation,
+            at_ms,
             whole: self.peers.iter().enumerate().map(|(n, peer)| (peer.clone(), whole(n))).collect(),
         };
         drop(state);
@@ -263,6 +267,9 @@ impl Writer {
         }
     }
 }
+
+/// A commit may write this part of a list anew.
+const BATCH_SHARE: usize = 16;
 
 /// What is written within this time goes into one commit.
 const COMMITS_APART: Duration = Duration::from_millis(50);
