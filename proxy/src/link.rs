@@ -44,6 +44,7 @@ use crate::config::Address;
 use crate::memcached::{commands, incarnation, local};
 use crate::net::{Arrival, Listener};
 use crate::replication::{PeerId, Shared};
+use crate::spill::Spill;
 use directory::{Directory, Identity};
 
 /// What the links have to know.
@@ -67,6 +68,8 @@ pub struct LinkConfig {
     pub warmup_timeout: Duration,
     /// How long a stopping proxy goes on sending what it owes.
     pub drain_timeout: Duration,
+    /// Keys owed to peers that memory has no room for.
+    pub lists: Option<Arc<Spill>>,
     /// Where sessions go that a peer opens for its apps; without it they are refused.
     pub sessions: Option<mpsc::Sender<Arrival>>,
 }

@@ -87,6 +87,8 @@ pub struct PeerFigures {
     /// By direction and outcome; the outcome comes from an enum.
     pub mutations: Vec<(Direction, &'static str, u64)>,
     pub resyncs_full: u64,
+    /// Lists of keys that were delivered.
+    pub resyncs_listed: u64,
     pub resyncs_partial: u64,
     /// Items done and expected, of the resync that is on or was last.
     pub resync: Option<(u64, u64)>,
@@ -217,7 +219,12 @@ fn record_peer(figures: &PeerFigures) {
             "peer" => peer(), "direction" => direction.as_str(), "outcome" => outcome)
         .absolute(count);
     }
-    for (kind, count) in [("full", figures.resyncs_full), ("partial", figures.resyncs_partial)] {
+    let kinds = [
+        ("full", figures.resyncs_full),
+        ("partial", figures.resyncs_partial),
+        ("listed", figures.resyncs_listed),
+    ];
+    for (kind, count) in kinds {
         counter!("memcloud_proxy_resyncs_total", "peer" => peer(), "kind" => kind).absolute(count);
     }
     if let Some((items, expected)) = figures.resync {

@@ -35,6 +35,7 @@ use crate::link::{self, LinkConfig};
 use crate::metrics::WorkerCounters;
 use crate::net::{Arrival, Listener};
 use crate::replication::{Bounds, Shared};
+use crate::spill::Spill;
 use crate::upstream::{Monitor, UpstreamState};
 use crate::worker::{AckSettings, Parts, Settings, Worker};
 use source::Source;
@@ -110,7 +111,7 @@ async fn serve(
     let (links, tunnels) = shared
         .as_ref()
         .map(|shared| {
-            let link = link_config(&config, sessions);
+            let link = link_config(&config, spill.clone(), sessions);
             link::start(link, doors.peers, Arc::clone(shared), links_stop.clone(), &tracker)
         })
         .unzip();
@@ -257,8 +258,9 @@ fn bounds(config: &Config) -> Bounds {
     }
 }
 
-fn link_config(config: &Config, sessions: mpsc::Sender<Arrival>) -> LinkConfig {
+fn link_config(config: &Config, lists: Option<Arc<Spill>>, sessions: mpsc::Sender<Arrival>) -> LinkConfig {
     LinkConfig {
+        lists,
         site: config.site.clone(),
         shard: None,
         peers: config.peers.clone(),

@@ -295,6 +295,11 @@ impl Lists for Spill {
         }
         incomplete
     }
+
+    fn keys(&self, peer: PeerId) -> Option<u64> {
+        let state = self.state(peer);
+        state.complete.then_some(state.keys)
+    }
 }
 
 impl Drop for Spill {

@@ -61,7 +61,10 @@ const FLOORS: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("link", &["backoff", "chance", "config", "failover", "inventory", "memcached", "net", "replication"]),
+    (
+        "link",
+        &["backoff", "chance", "config", "failover", "inventory", "memcached", "net", "replication", "spill"],
+    ),
     ("inventory", &["backoff", "config", "memcached", "net"]),
     ("failover", &["net"]),
     ("memcached", &["config", "net", "replication"]),

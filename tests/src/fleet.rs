@@ -20,6 +20,7 @@ pub struct Plan {
     memcached: Vec<Vec<String>>,
     sidecar: Vec<Vec<String>>,
     clocks: bool,
+    backlog_dirs: bool,
 }
 
 impl Plan {
@@ -27,13 +28,21 @@ impl Plan {
     pub fn of(sites: usize) -> Self {
         let memcached = ["-m", "256"].map(str::to_owned).to_vec();
         let servers = vec![Server::usual(); sites];
-        Self { servers, memcached: vec![memcached; sites], sidecar: vec![Vec::new(); sites], clocks: false }
+        let sidecar = vec![Vec::new(); sites];
+        Self { servers, memcached: vec![memcached; sites], sidecar, clocks: false, backlog_dirs: false }
     }
 
     /// Gives each sidecar a wall clock of its own, which [`Clock::set`] changes while it runs.
     #[must_use]
     pub fn clocks(mut self) -> Self {
         self.clocks = true;
+        self
+    }
+
+    /// Gives each sidecar a folder for what memory has no room for: `lists-NAME` in the fleet's folder.
+    #[must_use]
+    pub fn backlog_dirs(mut self) -> Self {
+        self.backlog_dirs = true;
         self
     }
 
@@ -67,6 +76,13 @@ impl Plan {
         self
     }
 
+    /// Flags for the sidecar of one site.
+    #[must_use]
+    pub fn sidecar_at(mut self, site: usize, flags: &[&str]) -> Self {
+        self.sidecar[site].extend(flags.iter().map(|&flag| flag.to_owned()));
+        self
+    }
+
     /// Starts everything and waits until all sites report that they are in sync.
     pub fn start(self) -> Fleet {
         let folder = Folder::new();
@@ -86,6 +102,10 @@ impl Plan {
             }
             settings.peers = cables.iter().map(|(_, cable)| cable.address().to_owned()).collect();
             settings.extra.clone_from(&self.sidecar[index]);
+            if self.backlog_dirs {
+                let dir = folder.path().join(format!("lists-{name}"));
+                settings.extra.extend(["--backlog-dir".to_owned(), dir.display().to_string()]);
+            }
             let clock = self.clocks.then(|| Clock::new(&name, &folder));
             settings.environment = clock.as_ref().map(Clock::environment).unwrap_or_default();
             Site { sidecar: Sidecar::launch(settings, &folder), memcached, cables, clock }

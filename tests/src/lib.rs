@@ -19,6 +19,7 @@
 //! | `MEMCLOUD_SEED` | repeats a random run |
 //! | `MEMCLOUD_CONVERGENCE_SECONDS` | how long the random writers write |
 //! | `MEMCLOUD_OUTAGE_SECONDS` | how long a peer stays away |
+//! | `MEMCLOUD_OUTAGE_WRITES` | how many writes 100,000 keys get meanwhile |
 //! | `MEMCLOUD_CHAOS_SECONDS` | how long faults rage, in rounds of `MEMCLOUD_CHAOS_ROUND_SECONDS` |
 //! | `MEMCLOUD_CHAOS_KINDS` | only these kinds of faults: `links,freezes,proxies,memcacheds,clocks,overflow` |
 //! | `MEMCLOUD_SERVER` | starts this memcached instead of the distribution's: `newest`, or a version |

@@ -27,6 +27,7 @@ mod compare;
 mod copy;
 mod engine;
 mod giver;
+mod listed;
 mod newer;
 mod progress;
 mod states;

@@ -109,6 +109,11 @@ impl Default for History {
 }
 
 impl History {
+    /// The peer has told what it remembers of our earlier life.
+    pub(super) fn is_met(&self) -> bool {
+        self.met
+    }
+
     /// The peer has not contradicted that all it wrote will arrive here.
     pub(super) fn peer_is_whole(&self) -> bool {
         self.theirs == Loss::Nothing && !self.untold
@@ -148,11 +153,13 @@ impl<W> Replica<W> {
         if std::mem::replace(&mut peer.history.met, true) {
             return;
         }
+        // What that life owed may be on a list, all of it.
+        let tail = (!self.lister.is_whole(from.0)).then_some(now);
         match memory {
             Memory::Clean => {}
-            Memory::None => peer.history.tail = Some(now),
+            Memory::None => peer.history.tail = tail,
             Memory::Killed { until } => {
-                peer.history.tail = Some(now);
+                peer.history.tail = tail;
                 peer.history.until = until;
             }
         }
@@ -209,7 +216,8 @@ impl<W> Replica<W> {
 
     /// The peer has everything of ours, and no write is on its way: we may say goodbye.
     pub fn may_leave(&self, peer: PeerId) -> bool {
-        self.in_flight == 0 && self.peers[peer.0].owed() == 0 && self.loss(peer) == Loss::Nothing
+        let known = &self.peers[peer.0];
+        self.in_flight == 0 && known.owed() == 0 && known.gap.is_none() && self.loss(peer) == Loss::Nothing
     }
 
     /// A time for [`resynced`](Self::resynced): what is lost later than this is not made good by it.
@@ -238,6 +246,9 @@ impl<W> Replica<W> {
         let history = &mut peer.history;
         history.tail.take_if(|noted| *noted <= began);
         history.doubt.take_if(|noted| *noted <= began);
+        if history.tail.is_none() && history.doubt.is_none() && peer.gap.is_none() {
+            self.lister.anew(with.0);
+        }
         made_good
     }
 

@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use super::history::Loss;
 use super::peer::What;
 use super::replica::{PeerId, Replica};
 use super::status::Gap;
@@ -46,11 +47,18 @@ pub struct Left {
 pub(super) struct Lister {
     pub(super) kept: bool,
     told: Vec<Listing>,
+    /// Peers whose list says all that the last run owed them, one bit each.
+    whole: u64,
 }
 
 impl Lister {
     pub(super) fn add(&mut self, peer: usize, key: &Arc<[u8]>) {
         self.told.push(Listing::Add { peer: PeerId(peer), key: Arc::clone(key) });
+    }
+
+    /// The last run left nothing that is not on the peer's list.
+    pub(super) fn is_whole(&self, peer: usize) -> bool {
+        self.whole & (1 << peer) != 0
     }
 
     pub(super) fn anew(&mut self, peer: usize) {
@@ -64,7 +72,8 @@ impl<W> Replica<W> {
     /// From now on what is given up is listed. `left` is what is on the lists already, in the order of `PeerId`.
     pub fn keep_lists(&mut self, left: &[Left], now_ms: u64) {
         self.lister.kept = true;
-        for (peer, left) in self.peers.iter_mut().zip(left) {
+        for (index, (peer, left)) in self.peers.iter_mut().zip(left).enumerate() {
+            self.lister.whole |= u64::from(left.whole) << index;
             if left.keys > 0 {
                 peer.gap =
                     Some(Gap { since_ms: now_ms, mutations: left.keys, listed: true, last: Version::ZERO });
@@ -92,8 +101,8 @@ impl<W> Replica<W> {
         self.peers[peer.0].gap.take_if(|gap| gap.listed);
     }
 
-    /// The proxy stops: lists what the peer does not have, in flight, queued or unacknowledged. False: a list does not
-    /// say it all.
+    /// The proxy stops: lists what the peer does not have, in flight, queued or unacknowledged. True: with that the
+    /// list says all that the peer is owed, by this life and those before it.
     pub fn list_rest(&mut self, peer: PeerId) -> bool {
         let bit = 1_u64 << peer.0;
         let left = self.table.indices().map(|at| &self.table[at]);
@@ -103,8 +112,8 @@ impl<W> Replica<W> {
         let known = &self.peers[peer.0];
         let sent_flush = known.window.iter().any(|sent| matches!(sent.what, What::Flush | What::Scheduled));
         let flush = known.flush.is_some() || known.scheduled.is_some() || sent_flush;
-        let lost =
-            known.gap.is_some_and(|gap| !gap.listed) || known.skewed.is_some() || known.refused.is_some();
-        !flush && !lost && self.flush_gate.is_open()
+        // What an earlier life left is known once the peer has told, or if that life listed it.
+        let told = known.history.is_met() || self.lister.is_whole(peer.0);
+        !flush && told && self.loss(peer) == Loss::Nothing && self.flush_gate.is_open()
     }
 }

@@ -131,7 +131,8 @@ impl<W> Replica<W> {
         let queued = peer.queue.front().map(|debt| debt.first);
         let waiting = [peer.flush, peer.scheduled, queued, self.promised.oldest()];
         let version = waiting.into_iter().flatten().min().map_or(fresh, |oldest| oldest.before());
-        Mark { version, owed: peer.owed() }
+        let listed = peer.gap.filter(|gap| gap.listed).map_or(0, |gap| gap.mutations);
+        Mark { version, owed: peer.owed() + listed }
     }
 
     fn window_is_open(&self, to: PeerId) -> bool {

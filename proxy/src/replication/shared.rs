@@ -56,6 +56,9 @@ pub trait Lists: fmt::Debug + Send + Sync {
     /// Does to the lists what happened. Called under the replica's lock, so it waits for nothing. Answers with those
     /// of the peers concerned whose lists are not complete.
     fn tell(&self, told: Vec<Listing>) -> Vec<PeerId>;
+
+    /// How many keys are on a peer's list; None: it is not complete.
+    fn keys(&self, peer: PeerId) -> Option<u64>;
 }
 
 /// The replica of this site, shared by all threads.
@@ -175,6 +178,24 @@ impl Shared {
             self.tell_lists(&mut replica);
             listed(peer, all);
         }
+    }
+
+    /// A list that was lost by itself, on its disk, makes a loss of what was given up.
+    pub fn check_lists(&self) {
+        let Some(lists) = self.lists.get() else { return };
+        for peer in (0..self.owed.len()).map(PeerId).filter(|peer| lists.keys(*peer).is_none()) {
+            self.lock().unlist(peer);
+        }
+    }
+
+    /// The peer has been sent what was on its list. False: there is more, or the list is not complete.
+    pub fn list_delivered(&self, peer: PeerId) -> bool {
+        let mut replica = self.lock();
+        let delivered = self.lists.get().is_none_or(|lists| lists.keys(peer) == Some(0));
+        if delivered {
+            replica.list_delivered(peer);
+        }
+        delivered
     }
 
     /// Under the lock still, so that lists hear of everything in the order in which it happened.

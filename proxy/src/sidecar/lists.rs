@@ -19,7 +19,7 @@ pub(super) fn open(config: &Config, shared: Option<&Arc<Shared>>) -> Result<Opti
         dir: dir.clone(),
         bytes_max: config.recovery.backlog_dir_bytes,
         // A whole backlog may have to wait for the disk.
-        waiting_bytes_max: config.backlog_bytes,
+        waiting_bytes_max: config.backlog_bytes.max(WAITING_BYTES_MIN),
         site: config.site.clone(),
         peers: config.peers.clone(),
     })?;
@@ -57,5 +57,7 @@ pub(super) async fn close(spill: Arc<Spill>, shared: &Shared, orderly: bool) {
     }
 }
 
+/// Half a million keys: ten seconds of a busy site, should the disk stand still as long.
+const WAITING_BYTES_MIN: u64 = 64 << 20;
 /// Some million keys on an ordinary disk; a disk that hangs must not keep the process for ever.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);

@@ -371,6 +371,7 @@ fn peer_figures((link, status): &(PeerLink, replication::PeerStatus)) -> PeerFig
         spilled: status.listed_keys.map(|keys| (keys, status.listed_bytes)),
         mutations,
         resyncs_full: link.resync.full,
+        resyncs_listed: link.resync.listed,
         resyncs_partial: status.catch_ups,
         resync: link.progress.map(|progress| (progress.items, progress.items_expected)),
         resync_keys: vec![

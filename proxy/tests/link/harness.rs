@@ -208,6 +208,7 @@ impl Site {
             upstream_timeout: Duration::from_secs(2),
             peer_timeout: PEER_TIMEOUT,
             drain_timeout: Duration::from_secs(5),
+            lists: None,
             sessions: None,
             resync_rate: 64 << 20,
             warmup_timeout: Duration::from_secs(60),

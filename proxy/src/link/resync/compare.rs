@@ -70,7 +70,7 @@ pub(super) async fn compare(context: &Arc<Context>, peer: PeerId, watcher: &Watc
         }
     }
     taker.done().await?;
-    context.shared.lock().resynced(peer, began);
+    context.shared.with(|replica, _| replica.resynced(peer, began));
     Ok(true)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   every tick: is our memcached being filled? ──► copy from a linked peer that is whole
+//!               is there a list of keys for a linked peer? ──► push their states, before anything is copied over them
 //!               does a linked peer miss something, or we of it, and is our name the smaller one? ──► compare
 //! ```
 //!
@@ -20,6 +21,7 @@ use tracing::{info, warn};
 use super::super::Context;
 use super::compare::compare;
 use super::copy::{Ended, Position, copy};
+use super::listed::push_listed;
 use super::progress::{Progress, ResyncKind};
 use crate::replication::{Loss, PeerId, Version, wall_clock_ms};
 
@@ -46,6 +48,7 @@ pub(in crate::link) async fn run(context: Arc<Context>) {
 enum Work {
     Copy { from: PeerId, since: Version },
     Compare { with: PeerId },
+    Listed { to: PeerId },
 }
 
 struct Engine<'a> {
@@ -69,13 +72,19 @@ impl Engine<'_> {
     fn due(&mut self) -> Option<Work> {
         let context = self.context;
         let links = context.links.peers();
+        context.shared.check_lists();
         let replica = context.shared.lock();
         let now_ms = wall_clock_ms();
         let linked = |peer: &PeerId| {
             let status = replica.status(*peer, now_ms);
             status.connected && status.inbound_connected
         };
-        let mut peers = (0..links.len()).map(PeerId).filter(linked);
+        let linked: Vec<PeerId> = (0..links.len()).map(PeerId).filter(linked).collect();
+        let is_listed = |peer: &PeerId| replica.status(*peer, now_ms).gap.is_some_and(|gap| gap.listed);
+        if let Some(to) = linked.iter().copied().find(is_listed) {
+            return Some(Work::Listed { to });
+        }
+        let mut peers = linked.into_iter();
         if let Some(since) = replica.warming() {
             let all: Vec<PeerId> = peers.collect();
             if let Some(from) = all.iter().find(|peer| !self.passed_over.contains(peer)) {
@@ -105,7 +114,7 @@ impl Engine<'_> {
 
     async fn carry_out(&mut self, work: Work) {
         let context = self.context;
-        let (Work::Copy { from: peer, .. } | Work::Compare { with: peer }) = work;
+        let (Work::Copy { from: peer, .. } | Work::Compare { with: peer } | Work::Listed { to: peer }) = work;
         context.shared.lock().hold(true);
         let hold = Hold(context);
         let watcher = Watcher::new(context, peer);
@@ -129,6 +138,10 @@ impl Engine<'_> {
     async fn try_to(&mut self, work: Work, watcher: &Watcher<'_>) -> io::Result<bool> {
         let context = self.context;
         match work {
+            Work::Listed { to } => match &context.config.lists {
+                Some(lists) => push_listed(context, to, lists, watcher).await,
+                None => Ok(false),
+            },
             Work::Compare { with } => {
                 let compared = compare(context, with, watcher).await?;
                 if !compared {
@@ -213,6 +226,10 @@ impl<'a> Watcher<'a> {
         self.context.links.change(self.peer.0, |link| link.resync.dropped += 1);
     }
 
+    pub(super) fn listed(&self, keys: u64) {
+        self.advance(keys, 0);
+    }
+
     fn advance(&self, items: u64, bytes: u64) {
         let elapsed_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut now = None;
@@ -239,6 +256,9 @@ impl<'a> Watcher<'a> {
                 (progress.running, progress.elapsed_ms) = (false, elapsed_ms);
             }
             match ended {
+                Ok(true) if link.progress.is_some_and(|progress| progress.kind == ResyncKind::Listed) => {
+                    link.resync.listed += 1;
+                }
                 Ok(true) => link.resync.full += 1,
                 Ok(false) => link.progress = None,
                 Err(_) => link.resync.broken += 1,

@@ -94,7 +94,8 @@ impl Giver<'_> {
             Request::StateOf(key) => self.states.read(&[&key], true, out).await?,
             Request::State(message) => out.extend_from_slice(self.take(&message).await?.line()),
             Request::Done => {
-                let made_good = self.context.shared.lock().resynced(self.peer, self.began);
+                let made_good =
+                    self.context.shared.with(|replica, _| replica.resynced(self.peer, self.began));
                 self.context.links.change(self.peer.0, |link| {
                     link.resync.full += 1;
                     link.resync.made_good += made_good;

@@ -7,6 +7,8 @@ pub enum ResyncKind {
     Copy,
     /// Two sites compare, and repair what differs.
     Compare,
+    /// What is on the peer's list of keys goes to it.
+    Listed,
 }
 
 impl ResyncKind {
@@ -15,6 +17,7 @@ impl ResyncKind {
         match self {
             Self::Copy => "copy",
             Self::Compare => "compare",
+            Self::Listed => "listed",
         }
     }
 }
@@ -49,6 +52,8 @@ impl Progress {
 pub struct ResyncCounters {
     /// Resyncs that ended well, copies and comparisons.
     pub full: u64,
+    /// Lists of keys that were delivered.
+    pub listed: u64,
     /// Those that broke off; they are tried again.
     pub broken: u64,
     /// Items that were copied here.

@@ -30,6 +30,7 @@ impl Scene {
             upstream_timeout: PATIENCE,
             peer_timeout: PATIENCE,
             drain_timeout: PATIENCE,
+            lists: None,
             sessions: None,
         };
         let shared = Shared::new("a", 1, Bounds::default());
