@@ -113,6 +113,30 @@ fn a_dead_memcached_is_left_and_found_again() {
     equal(&fleet);
 }
 
+/// With `--ack peer` no write that an app was told of is lost with a memcached: each has a key of its own, so nothing
+/// that came later hides it.
+#[test]
+fn no_acknowledged_write_dies_with_a_memcached() {
+    let mut fleet = plan().sidecars(&["--ack", "peer"]).start();
+    let load = Load::spread(fleet.sites[0].sidecar.address(), 4);
+    for _ in 0..2 {
+        some_time();
+        fleet.sites[0].memcached.kill();
+        wait_for(&fleet, 0, "away");
+        some_time();
+        fleet.sites[0].memcached.restart();
+        wait_for(&fleet, 0, "local");
+    }
+    some_time();
+    let records = load.end();
+    fleet.wait_in_sync(SOON);
+    let mut peer = fleet.sites[1].memcached.client();
+    let all: Vec<&String> = records.iter().flat_map(|record| &record.keys).collect();
+    let lost: Vec<_> = all.iter().filter(|key| peer.get(key).unwrap().is_none()).collect();
+    println!("of {} acknowledged writes {} are lost", all.len(), lost.len());
+    assert!(lost.is_empty() && all.len() > 1000, "{} of {} lost: {lost:?}", lost.len(), all.len());
+}
+
 /// What was written at the peer does not arrive in time: the peer goes on serving, and no app notices.
 #[test]
 fn a_return_that_fails_is_tried_again() {

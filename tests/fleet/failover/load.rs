@@ -25,6 +25,8 @@ pub(crate) struct Record {
     pub(crate) acknowledged: u64,
     /// The newest value that was sent.
     pub(crate) sent: u64,
+    /// Every write that was acknowledged, if each has a key of its own.
+    pub(crate) keys: Vec<String>,
     pub(crate) writes: u64,
     pub(crate) reads: u64,
     /// Requests that were answered by an error, or not at all.
@@ -44,8 +46,17 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Some apps of each dialect.
+    /// Some apps of each dialect, each with a key of its own.
     pub(crate) fn start(address: &str, each: usize) -> Self {
+        Self::of(address, each, false)
+    }
+
+    /// The same, each write with a new key.
+    pub(crate) fn spread(address: &str, each: usize) -> Self {
+        Self::of(address, each, true)
+    }
+
+    fn of(address: &str, each: usize, spread: bool) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let dialects = [Dialect::Classic, Dialect::Meta, Dialect::Binary];
         let apps = dialects.into_iter().flat_map(|dialect| (0..each).map(move |number| (dialect, number)));
@@ -53,7 +64,7 @@ impl Load {
             .map(|(dialect, number)| {
                 let (stop, address) = (Arc::clone(&stop), address.to_owned());
                 thread::spawn(move || {
-                    App { address, client: None, record: Record::new(dialect, number) }.run(&stop)
+                    App { address, client: None, spread, record: Record::new(dialect, number) }.run(&stop)
                 })
             })
             .collect();
@@ -73,6 +84,7 @@ impl Record {
             key: format!("failover:{dialect:?}:{number}").to_lowercase(),
             acknowledged: 0,
             sent: 0,
+            keys: Vec::new(),
             writes: 0,
             reads: 0,
             failures: Vec::new(),
@@ -86,6 +98,7 @@ impl Record {
 struct App {
     address: String,
     client: Option<Client>,
+    spread: bool,
     record: Record,
 }
 
@@ -121,9 +134,13 @@ impl App {
         };
         let record = &mut self.record;
         record.sent += 1;
-        set(client, record.dialect, &record.key, record.sent)?;
+        let key = if self.spread { format!("{}:{}", record.key, record.sent) } else { record.key.clone() };
+        set(client, record.dialect, &key, record.sent)?;
         (record.acknowledged, record.writes) = (record.sent, record.writes + 1);
-        let found = get(client, record.dialect, &record.key)?;
+        if self.spread {
+            record.keys.push(key.clone());
+        }
+        let found = get(client, record.dialect, &key)?;
         record.reads += 1;
         match found {
             None => record.misses += 1,
