@@ -65,6 +65,7 @@ fn a_frozen_memcached_is_left_and_found_again() {
     let fleet = plan().sidecars(&["--upstream-timeout", "500ms"]).start();
     let load = Load::start(fleet.sites[0].sidecar.address(), 4);
     some_time();
+    let before = fleet.sites[0].sidecar.metric("memcloud_proxy_failovers_total", &[]);
     fleet.sites[0].memcached.hang();
     wait_for(&fleet, 0, "away");
     some_time();
@@ -87,20 +88,33 @@ fn a_frozen_memcached_is_left_and_found_again() {
     equal(&fleet);
     let served = fleet.sites[0].sidecar.metric("memcloud_proxy_failover_requests_total", &[]);
     assert!(served > 100.0, "{served}");
-    assert!((fleet.sites[0].sidecar.metric("memcloud_proxy_failovers_total", &[]) - 1.0).abs() < 0.5);
+    // Sites that start empty may lead to one another until they know that there is nothing to copy.
+    let failovers = fleet.sites[0].sidecar.metric("memcloud_proxy_failovers_total", &[]);
+    assert!((failovers - before - 1.0).abs() < 0.5, "{before} {failovers}");
 }
 
 /// Killed and started again, empty.
 #[test]
 fn a_dead_memcached_is_left_and_found_again() {
     let mut fleet = plan().start();
+    let mut client = fleet.sites[0].sidecar.client();
+    assert_eq!(client.set("early", b"1").unwrap(), "STORED");
+    fleet.wait_in_sync(SOON);
     let load = Load::start(fleet.sites[0].sidecar.address(), 4);
     some_time();
     fleet.sites[0].memcached.kill();
     wait_for(&fleet, 0, "away");
     some_time();
     fleet.sites[0].memcached.restart();
-    wait_for(&fleet, 0, "local");
+    let mut missed = 0;
+    eventually("memcached serves again", SOON, || {
+        // Never anything else; a resync may drop what it cannot judge.
+        let found = client.get("early").unwrap();
+        assert!(found.as_deref().is_none_or(|value| value == b"1"), "{found:?}");
+        missed += u64::from(found.is_none());
+        (fleet.sites[0].sidecar.status()["failover"]["state"] == "local").then_some(())
+    });
+    println!("dead: what nobody touched was missed {missed} times");
     some_time();
     let records = load.end();
     report("dead", &records);
@@ -130,11 +144,18 @@ fn no_acknowledged_write_dies_with_a_memcached() {
     some_time();
     let records = load.end();
     fleet.wait_in_sync(SOON);
-    let mut peer = fleet.sites[1].memcached.client();
     let all: Vec<&String> = records.iter().flat_map(|record| &record.keys).collect();
-    let lost: Vec<_> = all.iter().filter(|key| peer.get(key).unwrap().is_none()).collect();
-    println!("of {} acknowledged writes {} are lost", all.len(), lost.len());
-    assert!(lost.is_empty() && all.len() > 1000, "{} of {} lost: {lost:?}", lost.len(), all.len());
+    let missing = fleet.sites.iter().map(|site| {
+        let mut client = site.memcached.client();
+        all.iter().filter(|key| client.get(key).unwrap().is_none()).collect()
+    });
+    let missing: Vec<Vec<_>> = missing.collect();
+    println!(
+        "of {} acknowledged writes {:?} are missing",
+        all.len(),
+        missing.iter().map(Vec::len).collect::<Vec<_>>()
+    );
+    assert!(missing.iter().all(Vec::is_empty) && all.len() > 1000, "of {} missing: {missing:?}", all.len());
 }
 
 /// What was written at the peer does not arrive in time: the peer goes on serving, and no app notices.
