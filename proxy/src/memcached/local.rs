@@ -83,6 +83,11 @@ impl Local {
         }
     }
 
+    /// A whole line has been received already.
+    pub(crate) fn has_line(&self) -> bool {
+        memchr(b'\n', &self.input).is_some()
+    }
+
     /// The next line, without its end.
     pub(crate) async fn line(&mut self) -> io::Result<Bytes> {
         loop {

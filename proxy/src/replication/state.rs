@@ -11,6 +11,7 @@
 //! of is then decided without it; so the two doubt that peer, and compare when it comes back.
 
 use super::gate::Pass;
+use super::history::Loss;
 use super::replica::{LaneId, Offer, PeerId, Replica, Slot};
 use super::version::Version;
 
@@ -56,6 +57,10 @@ impl<W> Replica<W> {
     ) -> Offer {
         if self.clock.observe(version, now_ms).is_err() {
             return Offer::Skewed;
+        }
+        // A giver that may miss something of ours does not know it: its states only seem to cover what we wrote.
+        if self.warmth.warming.is_none() && self.loss(from) != Loss::Nothing {
+            return Offer::TooOld;
         }
         let known = self.table.find(key).map_or(Version::ZERO, |at| self.table[at].version);
         if let Some(refused) = self.judge_state(known, version) {

@@ -83,21 +83,22 @@ async fn differing(taker: &mut Taker, slice: Span, ours: &[Entry]) -> io::Result
     }
     let width = 1_u64 << (u64::BITS - RANGE_BITS_MAX);
     let base = slice.first & !(width - 1);
-    let mut keys = Vec::new();
-    for (index, (our, their)) in ranges.iter().zip(&theirs).enumerate() {
-        if our.agrees(their) {
-            continue;
-        }
+    let span = |index: usize| {
         let first = base + width * index as u64;
-        let span = Span { first: first.max(slice.first), last: (first + (width - 1)).min(slice.last) };
-        let list = taker.list(span).await?;
-        let from = ours.partition_point(|entry| entry.hash < span.first);
-        let to = ours.partition_point(|entry| entry.hash <= span.last);
-        let found = differences(&ours[from..to], &list);
-        let different = found.different.iter().map(|(our, _)| our);
-        keys.extend(
-            different.chain(&found.only_ours).chain(&found.only_theirs).map(|entry| entry.key.clone()),
-        );
+        Span { first: first.max(slice.first), last: (first + (width - 1)).min(slice.last) }
+    };
+    let unequal: Vec<Span> =
+        (0..ranges.len()).filter(|index| !ranges[*index].agrees(&theirs[*index])).map(span).collect();
+    let mut keys = Vec::new();
+    for spans in unequal.chunks(READ_KEYS) {
+        for (span, list) in spans.iter().zip(taker.lists(spans).await?) {
+            let from = ours.partition_point(|entry| entry.hash < span.first);
+            let to = ours.partition_point(|entry| entry.hash <= span.last);
+            let found = differences(&ours[from..to], &list);
+            let different = found.different.iter().map(|(our, _)| our);
+            let either = different.chain(&found.only_ours).chain(&found.only_theirs);
+            keys.extend(either.map(|entry| entry.key.clone()));
+        }
     }
     Ok(keys)
 }

@@ -52,6 +52,8 @@ pub(super) async fn copy(
     watcher.began(ResyncKind::Copy, survey.items);
     let began = context.shared.lock().begin_resync();
     let mut applying = Applying::from(context, peer, &taker.site.clone()).await?;
+    // What this memcached's earlier life knew must not be taken for newer than what is copied.
+    taker.caught_up(position.since).await?;
     let from = position.next;
     for slice in Span::slices(survey.items, SLICE_ITEMS).filter(|slice| slice.last >= from) {
         let mut first = slice.first.max(position.next);
@@ -106,6 +108,8 @@ async fn undecided(
             return Ok(());
         }
         let keys: Vec<Box<[u8]>> = keys.iter().map(|key| Box::from(&**key)).collect();
+        let now = context.shared.lock().begin_resync();
+        taker.caught_up(now).await?;
         compare::repair(context, taker, applying, &keys, Authority::Peer, watcher).await?;
     }
     // Keys that are written all the time: whatever they hold is newer than the copy.

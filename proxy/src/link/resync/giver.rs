@@ -8,11 +8,12 @@ use std::io;
 use std::sync::Arc;
 
 use super::super::Context;
+use super::super::message::{Decoded, Message, decode};
 use super::states::{Applying, READ_KEYS, States};
 use super::wire::{self, Request, Survey, Verdict};
 use crate::inventory::{Entry, Inventory, InventoryError, Listed, Span, Throttle, fold};
 use crate::memcached::local::{Local, out_of_step};
-use crate::replication::{Offer, PeerId, Version, wall_clock_ms};
+use crate::replication::{PeerId, Version, wall_clock_ms};
 
 /// Answers a taker until it goes.
 pub(in crate::link) async fn serve(
@@ -68,15 +69,41 @@ struct Giver<'a> {
 impl Giver<'_> {
     async fn answer_all(&mut self, mut stream: Local) -> io::Result<()> {
         while let Some(request) = Request::read(&mut stream).await? {
+            let mut requests = vec![request];
+            // What was asked in one breath is answered in one.
+            while requests.len() < READ_KEYS && stream.has_line() {
+                requests.extend(Request::read(&mut stream).await?);
+            }
             let mut out = Vec::new();
-            self.answer(request, &mut out).await?;
+            for alike in requests.chunk_by(Request::is_alike) {
+                self.answer_alike(alike, &mut out).await?;
+            }
             stream.write(&out).await?;
         }
         Ok(())
     }
 
-    async fn answer(&mut self, request: Request, out: &mut Vec<u8>) -> io::Result<()> {
-        match request {
+    /// Requests of one kind, if they are of one that can be answered together.
+    async fn answer_alike(&mut self, requests: &[Request], out: &mut Vec<u8>) -> io::Result<()> {
+        match &requests[0] {
+            Request::StateOf(_) => {
+                let key =
+                    |request| if let &Request::StateOf(ref key) = request { Some(&**key) } else { None };
+                let keys: Vec<&[u8]> = requests.iter().filter_map(key).collect();
+                self.states.read(&keys, true, out).await
+            }
+            Request::State(_) => self.take(requests, out).await,
+            _ => {
+                for request in requests {
+                    self.answer(request, out).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn answer(&mut self, request: &Request, out: &mut Vec<u8>) -> io::Result<()> {
+        match *request {
             Request::Survey => out.extend_from_slice(self.survey().await?.encode().as_bytes()),
             Request::Items(span) => return self.items(span, out).await,
             Request::Digests(span, bits) => {
@@ -88,11 +115,11 @@ impl Giver<'_> {
                 wire::encode_block(out, &wire::encode_digests(&ranges(&self.entries, span, bits)));
             }
             Request::List(span) => {
-                let entries = self.entries.iter().filter(|entry| span.contains(entry.hash));
-                wire::encode_block(out, &wire::encode_list(entries));
+                let from = self.entries.partition_point(|entry| entry.hash < span.first);
+                let to = self.entries.partition_point(|entry| entry.hash <= span.last);
+                wire::encode_block(out, &wire::encode_list(self.entries[from..to].iter()));
             }
-            Request::StateOf(key) => self.states.read(&[&key], true, out).await?,
-            Request::State(message) => out.extend_from_slice(self.take(&message).await?.line()),
+            Request::StateOf(_) | Request::State(_) => return Err(out_of_step()),
             Request::Done => {
                 let made_good =
                     self.context.shared.with(|replica, _| replica.resynced(self.peer, self.began));
@@ -114,6 +141,7 @@ impl Giver<'_> {
             loss: replica.loss(self.peer),
             warming: replica.warming().is_some(),
             started_empty: replica.started_empty(),
+            state_time: replica.state_version().time(),
         })
     }
 
@@ -150,17 +178,33 @@ impl Giver<'_> {
         Ok(())
     }
 
-    async fn take(&mut self, message: &[u8]) -> io::Result<Verdict> {
+    async fn take(&mut self, requests: &[Request], out: &mut Vec<u8>) -> io::Result<()> {
         let applying = match self.applying.take() {
             Some(applying) => applying,
             None => Applying::from(self.context, self.peer, self.site).await?,
         };
-        let kept = self.applying.insert(applying).apply(message).await?;
-        Ok(match kept.first().map(|kept| kept.offer) {
-            None => Verdict::Took,
-            Some(Offer::TooOld) => Verdict::Old,
-            Some(_) => Verdict::Kept,
-        })
+        let message =
+            |request| if let &Request::State(ref message) = request { Some(&**message) } else { None };
+        let messages: Vec<&[u8]> = requests.iter().filter_map(message).collect();
+        let kept = self.applying.insert(applying).apply(&messages.concat()).await?;
+        for message in messages {
+            let kept = kept.iter().find(|kept| is_about(message, &kept.key));
+            let verdict = match kept {
+                None => Verdict::Took,
+                Some(kept) if kept.is_too_old() => Verdict::Old,
+                Some(_) => Verdict::Kept,
+            };
+            out.extend_from_slice(verdict.line());
+        }
+        Ok(())
+    }
+}
+
+fn is_about(message: &[u8], wanted: &[u8]) -> bool {
+    match decode(message) {
+        Ok(Decoded::Message { message: Message::Item(item), .. }) => *item.key == *wanted,
+        Ok(Decoded::Message { message: Message::Delete { key, .. }, .. }) => *key == *wanted,
+        _ => false,
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::super::Context;
 use super::super::message::{self, Decoded, LINK_VERSION, Message, Purpose};
@@ -12,7 +12,7 @@ use super::wire::{self, Request, Survey, Verdict};
 use crate::config::Address;
 use crate::inventory::{Entry, RangeDigest, Span};
 use crate::memcached::local::{Local, connect, out_of_step};
-use crate::replication::PeerId;
+use crate::replication::{PeerId, Version};
 
 /// A connection on which a peer answers.
 pub(in crate::link) struct Taker {
@@ -98,9 +98,27 @@ impl Taker {
     }
 
     /// What the peer digested last, of these hashes.
-    pub(super) async fn list(&mut self, span: Span) -> io::Result<Vec<Entry>> {
-        self.ask(&Request::List(span)).await?;
-        wire::decode_list(&wire::block(&mut self.stream, LIST_BYTES_MAX).await?)
+    pub(super) async fn lists(&mut self, spans: &[Span]) -> io::Result<Vec<Vec<Entry>>> {
+        let mut out = Vec::new();
+        spans.iter().for_each(|span| Request::List(*span).encode(&mut out));
+        self.stream.write(&out).await?;
+        let mut lists = Vec::with_capacity(spans.len());
+        for _ in spans {
+            lists.push(wire::decode_list(&wire::block(&mut self.stream, LIST_BYTES_MAX).await?)?);
+        }
+        Ok(lists)
+    }
+
+    /// Waits until the peer has applied everything up to `than`, and so whatever its states are newer. Bounded: later ones
+    /// are then refused here and asked for again.
+    pub(super) async fn caught_up(&mut self, than: Version) -> io::Result<()> {
+        for _ in 0..CATCHING_UP_ROUNDS {
+            if self.survey().await?.state_time > than.time() {
+                break;
+            }
+            sleep(CATCHING_UP_TICK).await;
+        }
+        Ok(())
     }
 
     /// The states of some keys, as messages in their order.
@@ -133,6 +151,8 @@ impl Taker {
     }
 }
 
+const CATCHING_UP_ROUNDS: usize = 100;
+const CATCHING_UP_TICK: Duration = Duration::from_millis(20);
 /// One value of memcached's own bound may stand alone.
 const ITEMS_BYTES_MAX: usize = message::VALUE_MAX + (1 << 20);
 const DIGESTS_BYTES_MAX: usize = 24 << super::giver::RANGE_BITS_MAX;

@@ -1,7 +1,7 @@
 //! The words of a resync connection: a request, its answer, and the next one. docs/peer-link.md has them for people.
 //!
 //! ```text
-//!   ml survey                          ml survey I<items> L<loss> W<0|1> E<0|1> P<tag>
+//!   ml survey                          ml survey I<items> L<loss> W<0|1> E<0|1> P<time>
 //!   ml items <first> <last>            ml items <count> N<next> | ml items <count>,  then ml block <len> + data
 //!   ml digests <first> <last> <bits>   ml block <len> + data
 //!   ml list <first> <last>             ml block <len> + data
@@ -44,6 +44,8 @@ pub(super) struct Survey {
     pub(super) warming: bool,
     /// Its memcached was empty when its proxy started.
     pub(super) started_empty: bool,
+    /// Its state version: everything at or below it has been applied there.
+    pub(super) state_time: u64,
 }
 
 /// What became of a state that was pushed.
@@ -78,6 +80,11 @@ impl Request {
         }))
     }
 
+    /// Both ask for a state, or both bring one.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::StateOf(_), Self::StateOf(_)) | (Self::State(_), Self::State(_)))
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let text = match self {
             Self::Survey => "ml survey\r\n".to_owned(),
@@ -104,13 +111,20 @@ impl Request {
 
 impl Survey {
     pub(super) fn encode(&self) -> String {
-        let Self { items, loss, warming, started_empty } = *self;
-        format!("ml survey I{items} L{} W{} E{}\r\n", loss as u8, u8::from(warming), u8::from(started_empty))
+        let Self { items, loss, warming, started_empty, state_time } = *self;
+        format!(
+            "ml survey I{items} L{} W{} E{} P{state_time:x}\r\n",
+            loss as u8,
+            u8::from(warming),
+            u8::from(started_empty)
+        )
     }
 
     pub(super) fn decode(line: &[u8]) -> io::Result<Self> {
         let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-        let [b"ml", b"survey", items, loss, warming, empty] = words[..] else { return Err(out_of_step()) };
+        let [b"ml", b"survey", items, loss, warming, empty, time] = words[..] else {
+            return Err(out_of_step());
+        };
         let flag = |word: &[u8], letter| {
             word.strip_prefix(&[letter]).map_or_else(|| Err(out_of_step()), number::<u64>)
         };
@@ -121,7 +135,8 @@ impl Survey {
             _ => return Err(out_of_step()),
         };
         let (warming, started_empty) = (flag(warming, b'W')? == 1, flag(empty, b'E')? == 1);
-        Ok(Self { items: flag(items, b'I')?, loss, warming, started_empty })
+        let state_time = hex(time.strip_prefix(b"P").ok_or_else(out_of_step)?)?;
+        Ok(Self { items: flag(items, b'I')?, loss, warming, started_empty, state_time })
     }
 }
 
