@@ -55,6 +55,7 @@ class Fleet:
         starters = {
             "direct": lambda: self._direct("tcp"), "direct-unix": lambda: self._direct("unix"),
             "nutcracker": self._nutcracker, "haproxy": self._haproxy, "pair": self._pair,
+            "pair-ack": lambda: self._pair("pair-ack", "--ack", "peer"),
             "sidecar": lambda: self._sidecar(name, self.proxy, "tcp"),
             "sidecar-unix": lambda: self._sidecar(name, self.proxy, "unix"),
             "baseline": lambda: self._sidecar(name, self.baseline, "tcp"),
@@ -102,18 +103,18 @@ listen bench
         process = self.sidecar(name, program, port, free_port(), store.address)
         return self._in_front(name, process, port, store)
 
-    def _pair(self):
+    def _pair(self, name="pair", *more):
         """Two sidecars, each with a store of its own. The load goes to the first."""
         ports = {site: [free_port() for _ in range(3)] for site in "ab"}
         processes = {}
         for site, other in (("a", "b"), ("b", "a")):
             listen, admin, peer = ports[site]
             processes[site] = self.sidecar(
-                f"pair-{site}", self.proxy, listen, admin, self.store(f"pair-{site}").address, "--site", site,
-                "--peer-listen", f"127.0.0.1:{peer}", "--peer", f"127.0.0.1:{ports[other][2]}")
+                f"{name}-{site}", self.proxy, listen, admin, self.store(f"{name}-{site}").address, "--site", site,
+                "--peer-listen", f"127.0.0.1:{peer}", "--peer", f"127.0.0.1:{ports[other][2]}", *more)
         self.wait_ready(processes["b"], ports["b"][0])
-        subject = self._in_front("pair", processes["a"], ports["a"][0], self.store("pair-a"))
-        subject.cpu += [("peer", processes["b"].pid), ("peer_store", self.store("pair-b").pid)]
+        subject = self._in_front(name, processes["a"], ports["a"][0], self.store(f"{name}-a"))
+        subject.cpu += [("peer", processes["b"].pid), ("peer_store", self.store(f"{name}-b").pid)]
         subject.watch = [f"127.0.0.1:{ports[site][1]}" for site in "ab"]
         subject.load_target = subject.target
         return subject

@@ -33,7 +33,7 @@ class Scenario:
 
 
 WITHOUT_META = ("direct", "haproxy", "baseline", "sidecar")
-WRITES = ("direct", "nutcracker", "haproxy", "sidecar", "pair")
+WRITES = ("direct", "nutcracker", "haproxy", "sidecar", "pair", "pair-ack")
 
 SCENARIOS = [
     Scenario("c1", "1 connection, everything on one CPU", 1, one_cpu=True),

@@ -28,6 +28,12 @@ pub(crate) struct Downstream {
     in_flight: Cell<u32>,
     /// Keys asked for by those; a retrieval may name many.
     keys_in_flight: Cell<u32>,
+    /// Writes that are in flight, and that ever were; and misses that are being filled: counted with `--miss peer`.
+    changes_in_flight: Cell<u32>,
+    changes: Cell<u64>,
+    fills: Cell<u32>,
+    /// Bytes that fills bring.
+    filling_bytes: Cell<usize>,
     reply_peak: Cell<u32>,
     reply_bytes: Cell<u32>,
     touched: Cell<bool>,
@@ -67,6 +73,10 @@ impl Downstream {
             out: RefCell::default(),
             in_flight: Cell::new(0),
             keys_in_flight: Cell::new(0),
+            changes_in_flight: Cell::new(0),
+            changes: Cell::new(0),
+            fills: Cell::new(0),
+            filling_bytes: Cell::new(0),
             reply_peak: Cell::new(REPLY_ESTIMATE_AT_START),
             reply_bytes: Cell::new(0),
             touched: Cell::new(false),
@@ -89,6 +99,9 @@ impl Downstream {
         self.reply_bytes
             .set(self.reply_bytes.get().saturating_add(u32::try_from(piece.len()).unwrap_or(u32::MAX)));
         let mut out = self.out.borrow_mut();
+        if let Some(aside) = out.aside() {
+            return aside.extend_from_slice(piece);
+        }
         let mut rest = piece;
         if piece.len() >= WRITE_THROUGH_BYTES && out.unsent() == 0 && !out.holds_back() {
             rest = &piece[self.write_now(piece)..];
@@ -113,6 +126,9 @@ impl Downstream {
     /// Takes a piece of an answer that is written in place.
     pub(crate) fn deliver_with<R>(&self, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         let mut out = self.out.borrow_mut();
+        if let Some(aside) = out.aside() {
+            return write(aside);
+        }
         if !out.has_buffer() {
             out.set_buffer(self.context.buffers.take());
         }
@@ -157,6 +173,62 @@ impl Downstream {
     /// A hold is over; what it held leaves with the next flush, or errors in its place.
     pub(crate) fn release(&self, hold: HoldId, failed: Option<&'static str>) {
         self.out.borrow_mut().release(hold, failed);
+    }
+
+    // ---- misses that a peer may fill: see `upstream/lookup.rs`
+
+    /// Where the next answer begins.
+    pub(crate) fn position(&self) -> u64 {
+        self.out.borrow().end()
+    }
+
+    /// Holds the last answer, which begins there.
+    pub(crate) fn hold_from(&self, start: u64) -> HoldId {
+        self.out.borrow_mut().hold_from(start)
+    }
+
+    /// The answer that begins now is to take the place of another one.
+    pub(crate) fn receive_aside(&self) {
+        self.out.borrow_mut().set_aside();
+    }
+
+    /// No more comes of it.
+    pub(crate) fn drop_aside(&self) {
+        self.out.borrow_mut().drop_aside();
+    }
+
+    /// It is complete.
+    pub(crate) fn take_place(&self, hold: HoldId) {
+        self.out.borrow_mut().replace(hold);
+    }
+
+    /// One more is being filled, or one less.
+    pub(crate) fn filling(&self, change: i32) {
+        self.fills.set(self.fills.get().saturating_add_signed(change));
+        if self.fills.get() == 0 {
+            self.filling_bytes.set(0);
+        }
+    }
+
+    /// One more write is in flight, or one less.
+    pub(crate) fn changing(&self, change: i32) {
+        self.changes_in_flight.set(self.changes_in_flight.get().saturating_add_signed(change));
+        self.changes.set(self.changes.get() + u64::from(change > 0));
+    }
+
+    /// Writes that the session ever sent, if all of them are answered.
+    pub(crate) fn changes(&self) -> Option<u64> {
+        (self.changes_in_flight.get() == 0).then(|| self.changes.get())
+    }
+
+    /// Whether answers with so many bytes more may be held; if so they are counted. One may always.
+    pub(crate) fn may_take(&self, bytes: usize) -> bool {
+        let held = self.filling_bytes.get();
+        let may = held == 0 || held.saturating_add(bytes) <= FILLING_BYTES_MAX;
+        if may {
+            self.filling_bytes.set(held.saturating_add(bytes));
+        }
+        may
     }
 
     /// Whether answers wait, for peers or for the app to read them.
@@ -264,6 +336,7 @@ impl Downstream {
         let out = self.out.borrow();
         let expected = u64::from(self.keys_in_flight.get()) * u64::from(self.reply_peak.get());
         out.unsent() < OUT_BYTES_HIGH
+            && self.fills.get() == 0
             && out.held_writes() < HELD_WRITES_MAX
             && (in_flight == 0 || in_flight < IN_FLIGHT_MAX && expected < REPLY_BYTES_MAX)
     }
@@ -423,6 +496,8 @@ const REPLY_BYTES_AT_ONCE: u64 = 4 * 1024 * 1024;
 const IN_FLIGHT_MAX: u32 = 1024;
 /// Writes whose answers wait for peers: no more are on their way to one peer.
 const HELD_WRITES_MAX: u32 = 16_384;
+/// Values that come from peers for one session at a time: a batch of misses may bring any.
+const FILLING_BYTES_MAX: usize = 1024 * 1024;
 /// Requests in flight times the size of recent answers, at the most.
 const REPLY_BYTES_MAX: u64 = 1024 * 1024;
 /// Nothing is known of a new session's values: 16 requests may be in flight at first.

@@ -65,6 +65,7 @@ pub mod config;
 pub mod descriptors;
 mod downstream;
 mod failover;
+pub mod fill;
 mod front_door;
 pub mod inventory;
 pub mod link;

@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 mod acceptor;
 mod dialer;
 mod directory;
+mod filler;
 mod flusher;
 pub mod message;
 mod resync;
@@ -41,6 +42,7 @@ pub(crate) use tunnel::Tunnels;
 
 use crate::chance::chance;
 use crate::config::Address;
+use crate::fill::Fills;
 use crate::memcached::{commands, incarnation, local};
 use crate::net::{Arrival, Listener};
 use crate::replication::{PeerId, Shared};
@@ -70,6 +72,8 @@ pub struct LinkConfig {
     pub drain_timeout: Duration,
     /// Keys owed to peers that memory has no room for.
     pub lists: Option<Arc<Spill>>,
+    /// Who waits for keys that peers may have; none without `--miss peer`.
+    pub fills: Option<Arc<Fills>>,
     /// Where sessions go that a peer opens for its apps; without it they are refused.
     pub sessions: Option<mpsc::Sender<Arrival>>,
 }
@@ -141,6 +145,9 @@ pub(crate) fn start(
     tracker.spawn(flusher::run(Arc::clone(&context)));
     tracker.spawn(resync::run(Arc::clone(&context)));
     let tunnels = Tunnels::new(Arc::clone(&context));
+    if let Some(fills) = context.config.fills.clone() {
+        tracker.spawn(filler::run(Arc::clone(&context), fills));
+    }
     tracker.spawn(async move {
         context.drain.cancelled().await;
         dialers.wait().await;

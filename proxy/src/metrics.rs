@@ -66,6 +66,9 @@ pub struct ReplicationFigures {
     pub strangers: Vec<(&'static str, u64)>,
     /// Lists of owed keys that are no longer complete, by reason; empty without `--backlog-dir`.
     pub spill_losses: Vec<(&'static str, u64)>,
+    /// Misses that a peer was to fill, by what came of it; none without `--miss peer`.
+    pub fills: Vec<(&'static str, u64)>,
+    pub fills_in_flight: u64,
     pub peers: Vec<PeerFigures>,
 }
 
@@ -198,6 +201,10 @@ fn record_replication(figures: &ReplicationFigures) {
     for &(reason, count) in &figures.spill_losses {
         counter!("memcloud_proxy_spill_errors_total", "reason" => reason).absolute(count);
     }
+    for &(outcome, count) in &figures.fills {
+        counter!("memcloud_proxy_fills_total", "outcome" => outcome).absolute(count);
+    }
+    gauge!("memcloud_proxy_fills_in_flight").set(float(figures.fills_in_flight));
     figures.peers.iter().for_each(record_peer);
 }
 
@@ -267,6 +274,8 @@ fn describe() {
         "memcloud_proxy_gate_waits_total",
         "Writes that waited for another write of their key."
     );
+    describe_counter!("memcloud_proxy_fills_total", "Misses that a peer was to fill, with --miss peer.");
+    describe_gauge!("memcloud_proxy_fills_in_flight", "Keys that a peer is being asked for.");
     describe_counter!(
         "memcloud_proxy_acks_total",
         "Writes that waited for peers, with --ack peer, by how that ended."

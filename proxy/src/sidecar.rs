@@ -28,8 +28,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin;
-use crate::config::{Ack, AckFallback, Address, Config, UpstreamConnections};
+use crate::config::{Ack, AckFallback, Address, Config, Miss, UpstreamConnections};
 use crate::failover::Switch;
+use crate::fill::Fills;
 use crate::front_door::FrontDoor;
 use crate::link::{self, LinkConfig};
 use crate::metrics::WorkerCounters;
@@ -106,16 +107,18 @@ async fn serve(
     let versions = shared.clone().map(|shared| tokio::spawn(versions::follow(upstream.clone(), shared)));
 
     let (sessions, tunnelled) = mpsc::channel(TUNNELS_WAITING_MAX);
+    let fills =
+        (config.recovery.miss == Miss::Peer).then(|| Arc::new(Fills::new(config.recovery.miss_timeout)));
     let tracker = TaskTracker::new();
     let links_stop = CancellationToken::new();
     let (links, tunnels) = shared
         .as_ref()
         .map(|shared| {
-            let link = link_config(&config, spill.clone(), sessions);
+            let link = link_config(&config, spill.clone(), fills.clone(), sessions);
             link::start(link, doors.peers, Arc::clone(shared), links_stop.clone(), &tracker)
         })
         .unzip();
-    let mut source = Source::new(&config, upstream.clone(), shared.clone(), links, spill.clone());
+    let mut source = Source::new(&config, upstream.clone(), shared.clone(), links, spill.clone(), fills);
     let failover = failover::start(&config, tunnels, &upstream, shared.as_ref(), &mut source);
     let source = Arc::new(source);
     let workers_stop = CancellationToken::new();
@@ -191,6 +194,7 @@ async fn start_workers(
     let parts = Parts {
         settings: settings(config),
         replication,
+        fills: source.fills(),
         upstream,
         upstream_wanted: Arc::clone(wanted),
         notes: Arc::default(),
@@ -258,7 +262,12 @@ fn bounds(config: &Config) -> Bounds {
     }
 }
 
-fn link_config(config: &Config, lists: Option<Arc<Spill>>, sessions: mpsc::Sender<Arrival>) -> LinkConfig {
+fn link_config(
+    config: &Config,
+    lists: Option<Arc<Spill>>,
+    fills: Option<Arc<Fills>>,
+    sessions: mpsc::Sender<Arrival>,
+) -> LinkConfig {
     LinkConfig {
         lists,
         site: config.site.clone(),
@@ -270,6 +279,7 @@ fn link_config(config: &Config, lists: Option<Arc<Spill>>, sessions: mpsc::Sende
         resync_rate: config.recovery.resync_rate,
         warmup_timeout: config.recovery.warmup_timeout,
         drain_timeout: config.drain_timeout,
+        fills,
         sessions: Some(sessions),
     }
 }

@@ -18,6 +18,7 @@ mod capability;
 mod connection;
 mod explicit_cas;
 mod graveyard;
+mod lookup;
 mod pending;
 mod replies;
 mod reply;
@@ -31,6 +32,7 @@ pub(crate) use capability::Capability;
 pub(crate) use capability::{Monitor, UpstreamState};
 pub(crate) use connection::{keep_connected, open_own};
 pub(crate) use explicit_cas::ExplicitCas;
+pub(crate) use lookup::Lookup;
 pub(crate) use pending::{Conversion, Hold, Label, Pending, Quiet, Write};
 pub(crate) use reply::{Shape, trim};
 
@@ -163,7 +165,7 @@ impl Upstream {
 
     /// Sends a request that is whole, and notes the reply that is owed for it.
     pub(crate) fn request(&self, pieces: &[&[u8]], pending: Pending) {
-        pending.downstream.asked(pending.keys);
+        self.asked(&pending);
         let mut state = self.state.borrow_mut();
         for piece in pieces {
             state.out.extend_from_slice(piece);
@@ -175,7 +177,7 @@ impl Upstream {
 
     /// The same, of a request that is written where it goes.
     pub(crate) fn request_with(&self, write: impl FnOnce(&mut Vec<u8>), pending: Pending) {
-        pending.downstream.asked(pending.keys);
+        self.asked(&pending);
         let mut state = self.state.borrow_mut();
         write(&mut state.out);
         state.pending.push_back(pending);
@@ -183,9 +185,16 @@ impl Upstream {
         self.schedule();
     }
 
+    fn asked(&self, pending: &Pending) {
+        pending.downstream.asked(pending.keys);
+        if pending.write.is_some() && self.context.fills.is_some() {
+            pending.downstream.changing(1);
+        }
+    }
+
     /// Notes the reply that is owed for what was, or will be, sent.
     pub(crate) fn expect(&self, pending: Pending) {
-        pending.downstream.asked(pending.keys);
+        self.asked(&pending);
         self.state.borrow_mut().pending.push_back(pending);
     }
 

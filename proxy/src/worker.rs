@@ -29,6 +29,7 @@ pub(crate) use acks::{AckSettings, Acks};
 pub(crate) use context::{Context, Notes, Settings};
 
 use crate::failover::Switch;
+use crate::fill::Fills;
 use crate::front_door::Seat;
 use crate::metrics::{Refusal, WorkerCounters};
 use crate::net::Arrival;
@@ -70,6 +71,7 @@ impl Inbox {
 pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) replication: Option<Arc<Shared>>,
+    pub(crate) fills: Option<Arc<Fills>>,
     pub(crate) upstream: watch::Receiver<UpstreamState>,
     /// Asks the monitor to find out what memcached can do.
     pub(crate) upstream_wanted: Arc<Notify>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settings::{Ack, Failover, LogFormat, Settings, UpstreamConnections};
+use super::settings::{Ack, Failover, LogFormat, Miss, Settings, UpstreamConnections};
 use super::units::{Period, Size};
 use super::{Address, AppTls, Config, PeerTls, Recovery};
 
@@ -87,6 +87,7 @@ fn complete(settings: Settings) -> Result<Config, Problem> {
             "there is no peer that could take over; name one with peer, or use `none`",
         );
     }
+    check_miss(config.recovery.miss, &peers)?;
     Ok(Config { peers, ..config })
 }
 
@@ -114,6 +115,15 @@ fn check_ack(ack: Ack, peers: &[String]) -> Result<(), Problem> {
             "there is no peer whose answer could be waited for; name one with peer, or use `local`",
         ),
         Ack::Peer | Ack::Local => Ok(()),
+    }
+}
+
+fn check_miss(miss: Miss, peers: &[String]) -> Result<(), Problem> {
+    match miss {
+        Miss::Peer if peers.is_empty() => {
+            refuse("miss", "there is no peer that could be asked; name one with peer, or use `local`")
+        }
+        Miss::Peer | Miss::Local => Ok(()),
     }
 }
 

@@ -7,10 +7,11 @@
 //!                                  ▲ hold 7    ▲ hold 8
 //! ```
 //!
-//! Without `--ack peer` nothing is ever held. With it, the answers of one batch that belong to writes make a *hold*: from
-//! the first of them on nothing leaves until it is released. A hold is released for good, or failed: then each answer of
-//! its writes gives way to an error, and what stands behind them keeps its place. Holds may be released in any order; bytes leave
-//! in the order in which they came.
+//! Without `--ack peer` and `--miss peer` nothing is ever held. With the one, the answers of one batch that belong to writes
+//! make a *hold*: from the first of them on nothing leaves until it is released. It is released for good, or failed: then
+//! each answer of its writes gives way to an error, and what stands behind them keeps its place. With the other, a miss that may yet be
+//! filled makes one, and another answer may take its place. Holds may be released in any order; bytes leave in the order in
+//! which they came.
 //!
 //! Positions count all bytes that ever went this way, so that they stay right when the buffer moves.
 
@@ -47,29 +48,34 @@ struct Held {
     gathered: Hold,
     /// An answer to a write that is not complete.
     open: Option<Open>,
+    /// In the order of their positions.
     holds: VecDeque<Hold>,
-    /// The number of the first of `holds`.
-    first: u64,
+    /// The number of the next hold.
+    next: u64,
     /// Writes whose answers are held.
     writes: u32,
-    /// Some of `holds` have failed and are not settled.
-    failed: bool,
+    /// Some of `holds` are to be replaced and are not settled.
+    unsettled: bool,
+    /// An answer is received here, and not behind the others.
+    aside: Option<Vec<u8>>,
 }
 
 #[derive(Default)]
 struct Hold {
+    id: u64,
     start: Option<u64>,
     writes: u32,
     answers: Vec<Answer>,
     state: State,
 }
 
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 enum State {
     #[default]
     Held,
     Released,
     Failed(&'static str),
+    Replaced(Vec<u8>),
 }
 
 #[derive(Clone, Copy)]
@@ -82,6 +88,8 @@ struct Open {
 
 #[derive(Clone, Copy)]
 struct Answer {
+    /// Orders it among others that begin at the same place.
+    id: u64,
     start: u64,
     end: u64,
     form: Form,
@@ -161,11 +169,15 @@ impl Out {
         if !open.changed && !changed {
             return;
         }
+        let id = held.number();
         let gathered = &mut held.gathered;
+        if gathered.start.is_none() {
+            gathered.id = id;
+        }
         gathered.start.get_or_insert(open.start);
         gathered.writes += 1;
         held.writes += 1;
-        gathered.answers.extend(open.form.map(|form| Answer { start: open.start, end, form }));
+        gathered.answers.extend(open.form.map(|form| Answer { id, start: open.start, end, form }));
     }
 
     /// No more comes of an answer that was begun.
@@ -181,18 +193,53 @@ impl Out {
         held.gathered.start?;
         let hold = std::mem::take(&mut held.gathered);
         let writes = hold.writes;
-        held.holds.push_back(hold);
-        Some((HoldId(held.first + held.holds.len() as u64 - 1), writes))
+        Some((held.add(hold), writes))
+    }
+
+    /// Makes a hold of the last answer, which begins there.
+    pub(super) fn hold_from(&mut self, start: u64) -> HoldId {
+        let end = self.end();
+        let held = self.held.get_or_insert_default();
+        let id = held.number();
+        let answers = vec![Answer { id, start, end, form: Form::Text }];
+        held.add(Hold { id, start: Some(start), answers, ..Hold::default() })
+    }
+
+    /// Receives the next answer aside.
+    pub(super) fn set_aside(&mut self) {
+        self.held.get_or_insert_default().aside = Some(Vec::new());
+    }
+
+    /// Where an answer is received that does not go behind the others.
+    pub(super) fn aside(&mut self) -> Option<&mut Vec<u8>> {
+        self.held.as_mut()?.aside.as_mut()
+    }
+
+    /// What was received aside is cut off.
+    pub(super) fn drop_aside(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.aside = None;
+        }
+    }
+
+    /// What was received aside takes the place of what is held.
+    pub(super) fn replace(&mut self, id: HoldId) {
+        let Some(held) = &mut self.held else { return };
+        let bytes = held.aside.take().unwrap_or_default();
+        if let Some(hold) = held.find(id) {
+            hold.state = State::Replaced(bytes);
+            held.unsettled = true;
+        }
     }
 
     /// A hold is over. With a sentence its writes have failed: see [`Out::settle`].
     pub(super) fn release(&mut self, id: HoldId, failed: Option<&'static str>) {
         let Some(held) = &mut self.held else { return };
-        let index = id.0.checked_sub(held.first).and_then(|index| usize::try_from(index).ok());
-        let Some(hold) = index.and_then(|index| held.holds.get_mut(index)) else { return };
+        let Some(hold) = held.find(id) else { return };
         hold.state = failed.map_or(State::Released, State::Failed);
-        held.failed |= failed.is_some();
-        held.writes -= std::mem::take(&mut hold.writes);
+        let writes = std::mem::take(&mut hold.writes);
+        held.unsettled |= failed.is_some();
+        held.writes -= writes;
     }
 
     /// The bytes of an answer that was begun are none so far.
@@ -214,12 +261,11 @@ impl Out {
     pub(super) fn settle(&mut self) -> isize {
         let Some(held) = &mut self.held else { return 0 };
         let before = self.bytes.len();
-        if std::mem::take(&mut held.failed) {
-            self.bytes = held.with_errors(&self.bytes, self.base);
+        if std::mem::take(&mut held.unsettled) {
+            self.bytes = held.with_others(&self.bytes, self.base);
         }
         while held.holds.front().is_some_and(|hold| hold.state != State::Held) {
             held.holds.pop_front();
-            held.first += 1;
         }
         if held.holds.is_empty() && held.holds.capacity() > HOLDS_KEPT {
             held.holds = VecDeque::new();
@@ -227,7 +273,8 @@ impl Out {
         self.bytes.len().cast_signed() - before.cast_signed()
     }
 
-    fn end(&self) -> u64 {
+    /// The position of the next byte.
+    pub(super) fn end(&self) -> u64 {
         self.base + self.bytes.len() as u64
     }
 
@@ -235,38 +282,88 @@ impl Out {
     fn limit(&self) -> Option<u64> {
         let held = self.held.as_ref()?;
         let oldest = held.holds.iter().find(|hold| hold.state == State::Held).and_then(|hold| hold.start);
-        oldest.or(held.gathered.start).or(held.open.map(|open| open.start))
+        [oldest, held.gathered.start, held.open.map(|open| open.start)].into_iter().flatten().min()
     }
 }
 
 impl Held {
-    /// The bytes with the answers of failed writes replaced; every position behind them moves.
-    fn with_errors(&mut self, bytes: &[u8], base: u64) -> Vec<u8> {
+    /// Of a hold that begins behind all others.
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn add(&mut self, hold: Hold) -> HoldId {
+        let id = HoldId(hold.id);
+        // Nearly always the last one.
+        let at = self.holds.partition_point(|other| other.id < hold.id);
+        self.holds.insert(at, hold);
+        id
+    }
+
+    fn find(&mut self, id: HoldId) -> Option<&mut Hold> {
+        let at = self.holds.partition_point(|other| other.id < id.0);
+        self.holds.get_mut(at).filter(|hold| hold.id == id.0 && hold.state == State::Held)
+    }
+
+    /// The bytes with other answers where that is due; every position behind them moves.
+    fn with_others(&mut self, bytes: &[u8], base: u64) -> Vec<u8> {
+        let mut edits: Vec<Edit> = self.holds.iter_mut().flat_map(Hold::edits).collect();
+        edits.sort_by_key(|edit| edit.at);
         let offset = |position: u64| usize::try_from(position - base).unwrap_or(usize::MAX).min(bytes.len());
         let mut new = Vec::with_capacity(bytes.len());
         let mut copied = 0;
-        let mut grown = 0_u64;
-        for hold in self.holds.iter_mut().chain([&mut self.gathered]) {
-            hold.start = hold.start.map(|start| start.wrapping_add(grown));
-            let State::Failed(sentence) = hold.state else {
-                for answer in &mut hold.answers {
-                    answer.start = answer.start.wrapping_add(grown);
-                    answer.end = answer.end.wrapping_add(grown);
-                }
-                continue;
-            };
-            for answer in hold.answers.drain(..) {
-                new.extend_from_slice(&bytes[copied..offset(answer.start)]);
-                copied = offset(answer.end);
-                answer.form.refuse(sentence, &mut new);
-                grown = (base + new.len() as u64).wrapping_sub(base + copied as u64);
-            }
+        for edit in &mut edits {
+            new.extend_from_slice(&bytes[copied..offset(edit.at.0)]);
+            new.append(&mut edit.with);
+            copied = offset(edit.end);
+            edit.grown = (new.len() as u64).wrapping_sub(copied as u64);
         }
         new.extend_from_slice(&bytes[copied..]);
+        // What stands at the place of an edit and is older stays before it.
+        let moved = |position: u64, id: u64| {
+            let before = edits.partition_point(|edit| edit.at < (position, id));
+            position.wrapping_add(before.checked_sub(1).map_or(0, |last| edits[last].grown))
+        };
+        for hold in self.holds.iter_mut().chain([&mut self.gathered]) {
+            hold.start = hold.start.map(|start| moved(start, hold.id));
+            for answer in &mut hold.answers {
+                (answer.start, answer.end) = (moved(answer.start, answer.id), moved(answer.end, answer.id));
+            }
+        }
         if let Some(open) = &mut self.open {
-            open.start = open.start.wrapping_add(grown);
+            open.start = moved(open.start, u64::MAX);
         }
         new
+    }
+}
+
+/// Bytes that give way to others.
+struct Edit {
+    /// Where they begin, and their number.
+    at: (u64, u64),
+    end: u64,
+    with: Vec<u8>,
+    /// By how much all edits up to here have moved what follows; wraps where that is shorter.
+    grown: u64,
+}
+
+impl Hold {
+    /// What is to change if it is over.
+    fn edits(&mut self) -> Vec<Edit> {
+        if matches!(self.state, State::Held | State::Released) {
+            return Vec::new();
+        }
+        let edit = |answer: Answer| {
+            let mut with = Vec::new();
+            match &self.state {
+                State::Failed(sentence) => answer.form.refuse(sentence, &mut with),
+                State::Replaced(other) => with.clone_from(other),
+                State::Held | State::Released => {}
+            }
+            Edit { at: (answer.start, answer.id), end: answer.end, with, grown: 0 }
+        };
+        std::mem::take(&mut self.answers).into_iter().map(edit).collect()
     }
 }
 

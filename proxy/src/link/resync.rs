@@ -37,6 +37,8 @@ mod wire;
 pub(super) use engine::run;
 pub(super) use giver::serve;
 pub use progress::{Progress, ResyncCounters, ResyncKind};
+pub(super) use states::{Applying, READ_KEYS};
+pub(super) use taker::Taker;
 
 /// A taker applies, walks and digests between two requests; one that is dead is noticed by its links.
 pub(super) const TAKER_PATIENCE: Duration = Duration::from_secs(600);

@@ -110,6 +110,11 @@ impl<W> Replica<W> {
         self.keep_bounds(now_ms);
     }
 
+    /// Whether some peer has not acknowledged the newest version of a key.
+    pub fn is_owed(&self, key: &[u8]) -> bool {
+        self.table.find(key).is_some_and(|at| self.table[at].owed != 0)
+    }
+
     fn judge_state(&self, known: Version, version: Version) -> Option<Offer> {
         if version <= known.max(self.last_flush) {
             Some(Offer::Superseded)

@@ -75,12 +75,19 @@ impl Session {
         let shape = if matches!(request.command, Command::Stat) { Shape::Packets } else { Shape::Packet };
         let mut pending = self.owed(shape, binary_label(&request.command));
         pending.write = write.map(Box::new);
+        let reads = matches!(request.command, Command::Get { .. });
+        let key = || std::iter::once(request.key);
         match request.quiet {
             Some(loud) => {
                 pending.quiet = quiet_of(request);
-                upstream.request(&[&[packet[0], loud], &packet[2..]], pending);
+                let pieces: [&[u8]; 2] = [&[packet[0], loud], &packet[2..]];
+                pending.lookup = reads.then(|| self.lookup(&pieces, key())).flatten();
+                upstream.request(&pieces, pending);
             }
-            None => upstream.request(&[packet], pending),
+            None => {
+                pending.lookup = reads.then(|| self.lookup(&[packet], key())).flatten();
+                upstream.request(&[packet], pending);
+            }
         }
         Ok(())
     }

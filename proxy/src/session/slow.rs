@@ -269,6 +269,8 @@ impl Session {
             conversion: Conversion::None,
             label: Label(self.dialect.unwrap_or(Dialect::Text), command),
             write: None,
+            lookup: None,
+            again: None,
             keys: 1,
             open: false,
             asked_us: self.context.now_us(),

@@ -22,7 +22,7 @@ use super::versioned::Store;
 use super::{Session, Step, WHOLE_REQUEST_MAX, intent};
 use crate::metrics::CommandName;
 use crate::replication::effect::Intent;
-use crate::upstream::{Conversion, Hold, Quiet, Shape, Upstream, Write};
+use crate::upstream::{Conversion, Hold, Lookup, Quiet, Shape, Upstream, Write};
 
 impl Session {
     /// Hands on the request at the front of `rest`. 0 if it is not all here.
@@ -200,13 +200,16 @@ impl Session {
             Some(key) if convertible => {
                 let cas = verb == GetVerb::Gets;
                 let flags: &[u8] = if cas { b" k f c v\r\n" } else { b" k f v\r\n" };
+                let pieces: [&[u8]; 3] = [b"mg ", key, flags];
                 let mut pending = self.owed(Shape::Line, label(&request.command));
                 pending.conversion = Conversion::Get { cas };
-                upstream.request(&[b"mg ", key, flags], pending);
+                pending.lookup = self.lookup(&pieces, std::iter::once(key));
+                upstream.request(&pieces, pending);
             }
             _ => {
                 let mut pending = self.owed(Shape::Values, label(&request.command));
                 pending.keys = u32::try_from(keys.count()).unwrap_or(u32::MAX);
+                pending.lookup = self.lookup(&[request.line], keys.iter());
                 upstream.request(&[request.line], pending);
             }
         }
@@ -285,7 +288,7 @@ impl Session {
         let intent =
             intent::of_meta(meta, value, self.context.wall_seconds(), self.context.stale_marks_seen());
         let Some(intent) = intent else {
-            self.send_line(upstream, request, body, Shape::Line, None);
+            self.send_meta_read(upstream, request, meta, body);
             return Ok(());
         };
         let hold = self.gate(&meta.decoded_key(), upstream)?;
@@ -295,6 +298,26 @@ impl Session {
             self.send_line(upstream, request, body, Shape::Line, write);
         }
         Ok(())
+    }
+
+    /// One that changes nothing.
+    fn send_meta_read(&self, upstream: &Upstream, request: &Request<'_>, meta: &Meta<'_>, body: &[u8]) {
+        let mut pending = self.owed(Shape::Line, label(&request.command));
+        pending.quiet = quiet_of(request);
+        let (front, back) = request.loud();
+        if meta.verb == MetaVerb::Get {
+            pending.lookup = self.lookup(&[front, back], std::iter::once(&*meta.decoded_key()));
+        }
+        upstream.request(&[front, back, body], pending);
+    }
+
+    /// What a peer may know of keys that memcached does not have.
+    pub(super) fn lookup<'k>(
+        &self,
+        request: &[&[u8]],
+        keys: impl Iterator<Item = &'k [u8]>,
+    ) -> Option<Box<Lookup>> {
+        (self.context.fills.is_some() && !self.is_away()).then(|| Lookup::new(request, keys))
     }
 
     /// Whether `ms … I C<cas>` will have marked its item stale, its answer does not tell: the item's CAS is asked

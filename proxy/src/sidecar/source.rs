@@ -15,6 +15,7 @@ use crate::admin::{
     UpstreamStatus, read_stats,
 };
 use crate::config::{Ack, Address, Config};
+use crate::fill::Fills;
 use crate::link::{LinkState, LinkStopped, Links, PeerLink};
 use crate::metrics::{
     AckOutcome, Direction, MemcachedStats, PeerFigures, ReplicationFigures, WorkerCounters,
@@ -34,6 +35,7 @@ pub(super) struct Source {
     links: Option<Arc<Links>>,
     spill: Option<Arc<Spill>>,
     failover: Option<watch::Receiver<Shown>>,
+    fills: Option<Arc<Fills>>,
     workers: Mutex<Vec<Arc<WorkerCounters>>>,
     front_door: Mutex<Vec<Arc<WorkerCounters>>>,
     liveness: Mutex<Liveness>,
@@ -47,6 +49,7 @@ impl Source {
         replication: Option<Arc<Shared>>,
         links: Option<Arc<Links>>,
         spill: Option<Arc<Spill>>,
+        fills: Option<Arc<Fills>>,
     ) -> Self {
         Self {
             site: config.site.clone(),
@@ -57,6 +60,7 @@ impl Source {
             links,
             spill,
             failover: None,
+            fills,
             workers: Mutex::default(),
             front_door: Mutex::default(),
             liveness: Mutex::default(),
@@ -79,6 +83,11 @@ impl Source {
             since: shown.since_ms,
             total: shown.failovers,
         })
+    }
+
+    /// Who asks peers for what is missing here.
+    pub(super) fn fills(&self) -> Option<Arc<Fills>> {
+        self.fills.clone()
     }
 
     pub(super) fn add_worker(&self, counters: Arc<WorkerCounters>) {
@@ -220,6 +229,7 @@ impl AdminSource for Source {
             let replica = shared.lock();
             (replica.in_sync(), replica.counters())
         };
+        let fills = self.fills.as_ref().map(|fills| fills.figures());
         let strangers = self.links.as_ref().map(|links| links.strangers()).unwrap_or_default();
         let skewed = peers.iter().map(|(_, status)| status.counters.refused).sum();
         ReplicationFigures {
@@ -231,6 +241,8 @@ impl AdminSource for Source {
             unknown_outcomes: counters.unknown,
             payloads_dropped: counters.payloads_dropped,
             strangers: LinkStopped::LABELS.into_iter().zip(strangers).collect(),
+            fills: fills.map(|fills| fills.by_outcome().to_vec()).unwrap_or_default(),
+            fills_in_flight: fills.map_or(0, |fills| fills.in_flight),
             spill_losses: self.spill.as_ref().map(|spill| spill_losses(spill)).unwrap_or_default(),
             peers: peers.iter().map(peer_figures).collect(),
         }

@@ -198,12 +198,20 @@ impl Upstream {
         new
     }
 
-    fn turn(&self, cx: &mut TaskContext<'_>, stream: &mut Stream, partial: &mut Vec<u8>) -> Poll<Stop> {
+    fn turn(
+        self: &Rc<Self>,
+        cx: &mut TaskContext<'_>,
+        stream: &mut Stream,
+        partial: &mut Vec<u8>,
+    ) -> Poll<Stop> {
         self.remember(cx);
         let mut batch = Batch::default();
         let read = self.read(cx, stream, partial, &mut batch);
         if let Some(replication) = &self.context.replication {
             batch.report(replication, self.context.acks.as_ref(), self.context.wall_ms());
+        }
+        for missed in batch.missed {
+            tokio::task::spawn_local(missed.fill(Rc::clone(self)));
         }
         for downstream in batch.touched {
             downstream.flush();
@@ -324,7 +332,14 @@ impl Upstream {
         for (position, mut owed) in pending.into_iter().enumerate() {
             if let Some(write) = owed.write.take() {
                 writes.push(*write);
-                owed.downstream.cut_write();
+                self.changed(&owed.downstream);
+            }
+            owed.downstream.cut_write();
+            if let Some(hold) = owed.again {
+                if begun && position == 0 {
+                    owed.downstream.drop_aside();
+                }
+                owed.end_again(hold);
             }
             if self.owner.is_some() || begun && position == 0 {
                 // Cut in the middle of an answer, or as the session's own server would be gone.

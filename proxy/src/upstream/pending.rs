@@ -7,8 +7,8 @@ use memcloud_protocol::memcache::Dialect;
 use memcloud_protocol::memcache::binary::Opcode;
 use memcloud_protocol::memcache::text::MetaVerb;
 
-use super::Shape;
-use crate::downstream::Downstream;
+use super::{Lookup, Shape};
+use crate::downstream::{Downstream, HoldId};
 use crate::metrics::CommandName;
 use crate::replication::effect::Intent;
 use crate::replication::{Effect, Slot, Version};
@@ -27,6 +27,10 @@ pub(crate) struct Pending {
     pub(crate) label: Label,
     /// The write that holds its key's gate.
     pub(crate) write: Option<Box<Write>>,
+    /// What is known of a read that a peer may fill.
+    pub(crate) lookup: Option<Box<Lookup>>,
+    /// It is read once more, and its answer takes the place of what is held there.
+    pub(crate) again: Option<HoldId>,
     /// Keys it names.
     pub(crate) keys: u32,
     /// The request is still being sent: its body comes as the app sends it.

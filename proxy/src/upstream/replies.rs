@@ -8,6 +8,7 @@ use memcloud_protocol::memcache::{binary, reply as text};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout};
 
+use super::lookup::Missed;
 use super::pending::Hold;
 use super::reply::Piece;
 use super::{Conversion, Pending, Quiet, Shape, State, Upstream, trim};
@@ -25,6 +26,8 @@ pub(super) struct Batch {
     pub(super) outcomes: Vec<Outcome>,
     /// Keys that were changed by writes that held no gate.
     pub(super) marks: Vec<Marked>,
+    /// Misses that a peer may fill.
+    pub(super) missed: Vec<Missed>,
 }
 
 /// What a write that held no gate has changed.
@@ -106,16 +109,16 @@ impl Upstream {
                 Piece::Incomplete => break,
                 Piece::Malformed => return Err(OutOfStep("memcached said what no reply begins with")),
                 Piece::Head { len, last } => {
-                    if !state.begun
-                        && let Some(acks) = &self.context.acks
-                    {
-                        front.begin_wait(&rest[..len], acks.may_fail());
+                    if !state.begun {
+                        self.begin_reply(front, &rest[..len]);
                     }
                     front.head(&rest[..len], last, &mut state.swallow, state.begun)?;
+                    front.continue_lookup();
                     (len, last)
                 }
                 Piece::Data { len, last } => {
                     front.data(&rest[..len], last, state.swallow);
+                    front.continue_lookup();
                     (len, last)
                 }
             };
@@ -146,7 +149,7 @@ impl Upstream {
     fn end_of_reply(&self, state: &mut State, batch: &mut Batch) {
         state.begun = false;
         state.swallow = false;
-        let Some(done) = state.pending.pop_front() else { return };
+        let Some(mut done) = state.pending.pop_front() else { return };
         done.downstream.replied(done.keys);
         let now = self.context.now_us();
         self.context.counters.duration_us(now.saturating_sub(done.asked_us), 1);
@@ -155,8 +158,26 @@ impl Upstream {
             self.context.counters.served_by_peer();
         }
         let answered = self.context.acks.is_some().then(|| done.end_wait()).flatten();
-        if let Some(write) = done.write {
+        if let Some(write) = done.write.take() {
+            self.changed(&done.downstream);
             write.end(batch, answered);
+        }
+        if done.lookup.is_some() || done.again.is_some() {
+            batch.missed.extend(done.end_lookup(self));
+        }
+    }
+
+    fn begin_reply(&self, front: &mut Pending, head: &[u8]) {
+        if let Some(acks) = &self.context.acks {
+            front.begin_wait(head, acks.may_fail());
+        }
+        front.begin_lookup();
+    }
+
+    /// A write of this session is answered, or never will be.
+    pub(super) fn changed(&self, downstream: &Downstream) {
+        if self.context.fills.is_some() {
+            downstream.changing(-1);
         }
     }
 }
@@ -237,6 +258,9 @@ impl Pending {
         if let Some(write) = &mut self.write {
             write.intent.note(line, &mut write.effect);
         }
+        if let Some(lookup) = &mut self.lookup {
+            lookup.note(line);
+        }
         if let Conversion::CasOf(cas) = &self.conversion {
             cas.set(cas_of_debug_line(line));
         }
@@ -284,6 +308,9 @@ impl Pending {
         if let Some(write) = &mut self.write {
             write.intent.note_packet(&header, &mut write.effect);
         }
+        if let Some(lookup) = &mut self.lookup {
+            lookup.note_packet(&header);
+        }
         let Quiet::Packet(opcode) = self.quiet else {
             self.downstream.deliver(head);
             return Ok(());
@@ -308,7 +335,7 @@ impl Pending {
 
     /// Answers in memcached's place, when it cannot.
     pub(super) fn refuse(&self, reason: &str) {
-        if !matches!(self.quiet, Quiet::Noreply | Quiet::End) {
+        if !matches!(self.quiet, Quiet::Noreply | Quiet::End) && self.again.is_none() {
             self.downstream.deliver(b"SERVER_ERROR ");
             self.downstream.deliver(reason.as_bytes());
             self.downstream.deliver(b"\r\n");

@@ -19,6 +19,7 @@ use super::acks::{AckSettings, Acks};
 use super::sessions::Sessions;
 use crate::config::Address;
 use crate::failover::{Route, Routed, Switch};
+use crate::fill::Fills;
 use crate::metrics::WorkerCounters;
 use crate::replication::Shared;
 use crate::upstream::{Capability, ExplicitCas, Upstream, UpstreamState};
@@ -33,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) replication: Option<Arc<Shared>>,
     /// Answers that wait for peers, with `--ack peer`.
     pub(crate) acks: Option<Rc<Acks>>,
+    /// Who asks peers for what is missing here, with `--miss peer`.
+    pub(crate) fills: Option<Arc<Fills>>,
     /// What the memcached behind us can do, as last heard.
     pub(crate) capability: Cell<Capability>,
     /// It was asked; until then it is a guess.
@@ -92,6 +95,7 @@ impl Context {
             });
         let context = Self {
             acks,
+            fills: parts.fills,
             capability: Cell::new(capability),
             capability_known: Cell::new(known),
             settings: parts.settings,

@@ -209,6 +209,7 @@ impl Site {
             peer_timeout: PEER_TIMEOUT,
             drain_timeout: Duration::from_secs(5),
             lists: None,
+            fills: None,
             sessions: None,
             resync_rate: 64 << 20,
             warmup_timeout: Duration::from_secs(60),

@@ -58,12 +58,12 @@ impl<'a> States<'a> {
 }
 
 /// Applies states of one peer to our memcached.
-pub(super) struct Applying {
+pub(in crate::link) struct Applying {
     applier: Applier,
 }
 
 impl Applying {
-    pub(super) async fn from(context: &Arc<Context>, peer: PeerId, site: &str) -> io::Result<Self> {
+    pub(in crate::link) async fn from(context: &Arc<Context>, peer: PeerId, site: &str) -> io::Result<Self> {
         let local =
             incarnation::connect(&context.config.upstream, context.config.upstream_timeout, &context.shared)
                 .await?;
@@ -75,7 +75,7 @@ impl Applying {
     }
 
     /// Applies messages that stand one behind the other; says which were not taken, and why.
-    pub(super) async fn apply(&mut self, messages: &[u8]) -> io::Result<Vec<Kept>> {
+    pub(in crate::link) async fn apply(&mut self, messages: &[u8]) -> io::Result<Vec<Kept>> {
         let mut rest = messages;
         let mut granted = None;
         while !rest.is_empty() {
@@ -94,4 +94,4 @@ impl Applying {
 }
 
 /// Keys that are read at a time.
-pub(super) const READ_KEYS: usize = 64;
+pub(in crate::link) const READ_KEYS: usize = 64;

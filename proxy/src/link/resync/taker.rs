@@ -66,6 +66,16 @@ impl Taker {
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
+    /// The peer's name.
+    pub(in crate::link) fn site(&self) -> &str {
+        &self.site
+    }
+
+    /// Whether the peer is being filled itself.
+    pub(in crate::link) async fn is_warming(&mut self) -> io::Result<bool> {
+        Ok(self.survey().await?.warming)
+    }
+
     pub(super) async fn survey(&mut self) -> io::Result<Survey> {
         self.ask(&Request::Survey).await?;
         Survey::decode(&self.stream.line().await?)
@@ -135,7 +145,7 @@ impl Taker {
     }
 
     /// Has the peer take states, messages one behind the other.
-    pub(in crate::link) async fn push(&mut self, messages: &[u8], count: usize) -> io::Result<Vec<Verdict>> {
+    pub(super) async fn push(&mut self, messages: &[u8], count: usize) -> io::Result<Vec<Verdict>> {
         self.stream.write(messages).await?;
         let mut verdicts = Vec::with_capacity(count);
         for _ in 0..count {

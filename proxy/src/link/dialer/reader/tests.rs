@@ -31,6 +31,7 @@ impl Scene {
             peer_timeout: PATIENCE,
             drain_timeout: PATIENCE,
             lists: None,
+            fills: None,
             sessions: None,
         };
         let shared = Shared::new("a", 1, Bounds::default());
