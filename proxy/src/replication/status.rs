@@ -72,7 +72,7 @@ impl<W> Replica<W> {
             let told = peer.history.peer_is_whole();
             streams && whole && told && peer.gap.is_none() && peer.owed() == 0 && peer.owes == Some(0)
         });
-        quiet && peers_in_sync && self.warmth.warming.is_none()
+        quiet && peers_in_sync && self.is_warm()
     }
 }
 

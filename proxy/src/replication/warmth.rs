@@ -19,6 +19,8 @@ pub(super) struct Warmth {
     pub(super) started_empty: Option<bool>,
     /// Since when it is being filled.
     pub(super) warming: Option<Version>,
+    /// It was called whole because nobody could fill it; who was filled meanwhile may have what was owed to it.
+    looking_again: bool,
     /// Keys that the copy could not decide.
     undecided: Vec<Arc<[u8]>>,
     /// There was no room to note another one.
@@ -63,6 +65,22 @@ impl<W> Replica<W> {
             self.warmth.warming = None;
         }
         self.warmth.warming.is_none()
+    }
+
+    /// All peers are as empty as we are, so somebody has to begin: we are whole, but look again when they are.
+    pub fn warmed_first(&mut self, since: Version) -> bool {
+        self.warmth.looking_again = self.warmed(since);
+        self.warmth.looking_again
+    }
+
+    /// What peers had of ours is here.
+    pub fn looked_again(&mut self) {
+        self.warmth.looking_again = false;
+    }
+
+    /// memcached holds what it should, as far as can be known.
+    pub(super) fn is_warm(&self) -> bool {
+        self.warmth.warming.is_none() && !self.warmth.looking_again
     }
 
     /// Notes a key whose state is to be asked for once more. False: too many; everything has to be compared.

@@ -27,7 +27,13 @@ use crate::replication::{Loss, PeerId, Version, wall_clock_ms};
 
 /// Looks after this site until the proxy stops.
 pub(in crate::link) async fn run(context: Arc<Context>) {
-    let mut engine = Engine { context: &context, position: None, passed_over: Vec::new() };
+    let mut engine = Engine {
+        context: &context,
+        position: None,
+        passed_over: Vec::new(),
+        again: Vec::new(),
+        again_since: Version::ZERO,
+    };
     loop {
         tokio::select! {
             biased;
@@ -57,6 +63,9 @@ struct Engine<'a> {
     position: Option<Position>,
     /// Peers that are being filled themselves.
     passed_over: Vec<PeerId>,
+    /// We were whole first, at this time; what these peers took meanwhile of what we owed them is to be looked for.
+    again: Vec<PeerId>,
+    again_since: Version,
 }
 
 /// Gives the hold back however the work ends.
@@ -84,6 +93,7 @@ impl Engine<'_> {
         if let Some(to) = linked.iter().copied().find(is_listed) {
             return Some(Work::Listed { to });
         }
+        let again = self.again.iter().copied().find(|peer| linked.contains(peer));
         let mut peers = linked.into_iter();
         if let Some(since) = replica.warming() {
             let all: Vec<PeerId> = peers.collect();
@@ -98,10 +108,14 @@ impl Engine<'_> {
             let names = all.iter().filter_map(|peer| links[peer.0].site.as_deref());
             let first = names.min().is_some_and(|least| context.identity.site.as_str() < least);
             drop(replica);
-            if first && (complete || late) && context.shared.lock().warmed(since) {
-                info!("all sites started empty: nothing to copy");
+            if first && (complete || late) && context.shared.lock().warmed_first(since) {
+                info!("all sites started empty: this one is whole first");
+                (self.again, self.again_since) = (all, since);
             }
             return None;
+        }
+        if let Some(from) = again {
+            return Some(Work::Copy { from, since: self.again_since });
         }
         peers
             .find(|peer| {
@@ -157,11 +171,19 @@ impl Engine<'_> {
                     Ended::Whole => {
                         self.position = None;
                         self.passed_over.clear();
-                        context.shared.lock().warmed(since);
+                        self.again.retain(|peer| *peer != from);
+                        let mut replica = context.shared.lock();
+                        if replica.warming().is_none() && self.again.is_empty() {
+                            replica.looked_again();
+                        }
+                        replica.warmed(since);
                         Ok(true)
                     }
                     Ended::PeerIsWarming => {
                         self.passed_over.push(from);
+                        if context.shared.lock().warming().is_none() {
+                            sleep(RETRY).await;
+                        }
                         Ok(false)
                     }
                 }

@@ -84,11 +84,13 @@ impl Giver<'_> {
     }
 
     /// Requests of one kind, if they are of one that can be answered together.
-    async fn answer_alike(&mut self, requests: &[Request], out: &mut Vec<u8>) -> io::Result<()> {
+    async fn answer_alike<'r>(&mut self, requests: &'r [Request], out: &mut Vec<u8>) -> io::Result<()> {
         match &requests[0] {
             Request::StateOf(_) => {
-                let key =
-                    |request| if let &Request::StateOf(ref key) = request { Some(&**key) } else { None };
+                let key = |request: &'r Request| match request {
+                    Request::StateOf(key) => Some(key.as_ref()),
+                    _ => None,
+                };
                 let keys: Vec<&[u8]> = requests.iter().filter_map(key).collect();
                 self.states.read(&keys, true, out).await
             }
@@ -178,13 +180,15 @@ impl Giver<'_> {
         Ok(())
     }
 
-    async fn take(&mut self, requests: &[Request], out: &mut Vec<u8>) -> io::Result<()> {
+    async fn take<'r>(&mut self, requests: &'r [Request], out: &mut Vec<u8>) -> io::Result<()> {
         let applying = match self.applying.take() {
             Some(applying) => applying,
             None => Applying::from(self.context, self.peer, self.site).await?,
         };
-        let message =
-            |request| if let &Request::State(ref message) = request { Some(&**message) } else { None };
+        let message = |request: &'r Request| match request {
+            Request::State(message) => Some(message.as_slice()),
+            _ => None,
+        };
         let messages: Vec<&[u8]> = requests.iter().filter_map(message).collect();
         let kept = self.applying.insert(applying).apply(&messages.concat()).await?;
         for message in messages {
