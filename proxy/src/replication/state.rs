@@ -58,12 +58,8 @@ impl<W> Replica<W> {
         if self.clock.observe(version, now_ms).is_err() {
             return Offer::Skewed;
         }
-        // A giver that may miss something of ours does not know it: its states only seem to cover what we wrote.
-        if self.warmth.warming.is_none() && self.loss(from) != Loss::Nothing {
-            return Offer::TooOld;
-        }
         let known = self.table.find(key).map_or(Version::ZERO, |at| self.table[at].version);
-        if let Some(refused) = self.judge_state(known, version) {
+        if let Some(refused) = self.judge_state(from, known, version) {
             return refused;
         }
         let pass = Pass { lane, mirrored: Some(version) };
@@ -86,7 +82,7 @@ impl<W> Replica<W> {
         version: Version,
         woken: &mut Vec<(W, Slot)>,
     ) -> Offer {
-        match self.judge_state(self.table[slot.0].version, version) {
+        match self.judge_state(from, self.table[slot.0].version, version) {
             Some(refused) => {
                 self.leave(slot, woken);
                 refused
@@ -115,10 +111,13 @@ impl<W> Replica<W> {
         self.table.find(key).is_some_and(|at| self.table[at].owed != 0)
     }
 
-    fn judge_state(&self, known: Version, version: Version) -> Option<Offer> {
+    fn judge_state(&self, from: PeerId, known: Version, version: Version) -> Option<Offer> {
+        // A giver that may miss something of ours does not know it: its states only seem to cover what we wrote. It may
+        // have become so while the state waited at a gate.
+        let gave_up = self.warmth.warming.is_none() && self.loss(from) != Loss::Nothing;
         if version <= known.max(self.last_flush) {
             Some(Offer::Superseded)
-        } else if known == Version::ZERO && version <= self.horizon {
+        } else if gave_up || known == Version::ZERO && version <= self.horizon {
             Some(Offer::TooOld)
         } else {
             None

@@ -64,6 +64,8 @@ pub(crate) struct History {
     pub(crate) events: Vec<Told>,
     time: u64,
     marks: Mark,
+    /// Requests that may change something.
+    pub(crate) writes: u64,
     /// Requests answered.
     pub(crate) answered: u64,
     /// Requests whose answer never came, or was an error.
@@ -125,6 +127,11 @@ impl Client {
         self.writes = false;
     }
 
+    /// The opposite.
+    pub(crate) fn write_again(&mut self) {
+        self.writes = true;
+    }
+
     /// A write is on its way whose outcome is not known yet.
     pub(crate) fn is_waiting_for_write(&self) -> bool {
         matches!(&self.state, State::Waiting { request, .. } if !matches!(request, Request::Get | Request::Gets))
@@ -179,6 +186,7 @@ impl Client {
         let Some(end) = self.end else { return };
         let key = self.rng.index(self.habits.keys);
         let request = self.choose(key, history);
+        history.writes += u64::from(!matches!(request, Request::Get | Request::Gets));
         let begin = history.tick();
         let mut bytes = Vec::new();
         self.dialect.encode(&mut bytes, &name(key), &request);

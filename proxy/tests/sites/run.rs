@@ -14,6 +14,8 @@
 
 use std::collections::BTreeMap;
 
+use memcloud_proxy::config::LogFormat;
+use memcloud_proxy::logging;
 use memcloud_tests::history::{self, Deed};
 
 use crate::client::name;
@@ -69,6 +71,9 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(seed: u64, plan: Plan, faults: &'static [Fault]) -> Self {
         panics::watch();
+        if plan.trace {
+            logging::install(LogFormat::Human, &std::env::var("SIMULATION_LOG").unwrap_or("info".into()));
+        }
         Self {
             world: World::new(seed, plan),
             faults,
@@ -80,6 +85,7 @@ impl Run {
 
     /// Apps write for so long, and faults come at any moment.
     pub(crate) fn trouble(&mut self, ms: u64) {
+        self.world.go_on();
         let until = self.world.now.get() + ms;
         let mut next = self.world.now.get() + self.world.rng.below(500);
         while self.world.now.get() < until {
@@ -230,6 +236,16 @@ impl Run {
                 assert!(expired || after.contains_key(key), "site {site} deleted what another one evicted");
             }
         }
+    }
+
+    /// Nothing that came from a peer goes on to another one.
+    pub(crate) fn check_no_loops(&self) {
+        let (sent, caused) = self.world.sent_and_caused();
+        let peers = self.world.plan.sites as u64 - 1;
+        assert!(
+            sent <= caused * peers,
+            "{sent} mutations were sent, {caused} were made, for {peers} peers each"
+        );
     }
 
     /// Where only links failed: nothing was compared or copied as a whole, nothing was dropped.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use memcloud_proxy::admin::Status;
-use memcloud_proxy::config::{Config, Settings, Size};
+use memcloud_proxy::config::{Config, Settings};
 use memcloud_tests::history::{Circumstances, Loss};
 
 use crate::client::{Client, Dialect, Habits, History, name};
@@ -44,7 +44,8 @@ pub(crate) struct Site {
     pub(crate) clock: Clock,
     /// When memcached was started: by the world's time, and by the site's clock.
     started: (u64, u64),
-    pub(crate) runs: u32,
+    /// The greatest offset of its clock in any life of its proxy.
+    lived_until_ms: Option<i64>,
     pub(crate) proxy_lost: bool,
     pub(crate) memcached_lost: bool,
 }
@@ -86,7 +87,7 @@ impl World {
                     )),
                 },
                 started: (0, 0),
-                runs: 0,
+                lived_until_ms: None,
                 proxy_lost: false,
                 memcached_lost: false,
             })
@@ -144,8 +145,11 @@ impl World {
             if let Some(proxy) = site.proxy.as_ref().filter(|_| !site.frozen) {
                 proxy.run_until(now);
             }
-            if let Some(proxy) = site.proxy.take_if(|proxy| proxy.has_ended()) {
-                proxy.kill();
+        }
+        for site in 0..self.sites.len() {
+            if self.sites[site].proxy.as_ref().is_some_and(Process::has_ended) {
+                // It may have given up before peers had everything.
+                self.kill_proxy(site);
             }
         }
         crate::panics::check();
@@ -260,7 +264,12 @@ impl World {
         let config = self.config(site);
         let rng = Rng::new(self.rng.next());
         let place = &mut self.sites[site];
-        place.runs += 1;
+        // A clock that was set back may give versions below those of the proxy before.
+        let offset_ms = place.clock.offset_ms.get();
+        if place.lived_until_ms.is_some_and(|before| offset_ms < before) {
+            self.circumstances.amnesias.push((site, self.history.tick()));
+        }
+        place.lived_until_ms = place.lived_until_ms.max(Some(offset_ms));
         place.proxy = Some(Process::start(config, self.network.clone(), site, place.clock.clone(), rng));
         self.note(|| format!("proxy {site} starts"));
     }
@@ -288,8 +297,9 @@ impl World {
 
     /// Somebody sets the clock of a machine.
     pub(crate) fn jump_clock(&mut self, site: usize, by_ms: i64) {
-        let offset = &self.sites[site].clock.offset_ms;
-        offset.set(offset.get() + by_ms);
+        let place = &mut self.sites[site];
+        place.lived_until_ms = place.lived_until_ms.max(Some(place.clock.offset_ms.get()));
+        place.clock.offset_ms.set(place.clock.offset_ms.get() + by_ms);
     }
 
     /// SIGKILL.
@@ -324,10 +334,12 @@ impl World {
             peer_insecure: Some(true),
             admin: Some(address(&format!("p{site}"), 9000)),
             workers: Some(1),
-            backlog_bytes: self.plan.backlog_bytes.map(Size),
             ..Settings::default()
         };
-        Config::from_layers(settings, None).unwrap()
+        let config = Config::from_layers(settings, None).unwrap();
+        // Less than an operator may choose: a run has few keys.
+        let backlog_bytes = self.plan.backlog_bytes.unwrap_or(config.backlog_bytes);
+        Config { backlog_bytes, ..config }
     }
 
     // ---- what is true at the end
@@ -338,6 +350,32 @@ impl World {
 
     pub(crate) fn is_in_sync(&self) -> bool {
         (0..self.plan.sites).all(|site| self.status(site).is_some_and(|status| status.in_sync))
+    }
+
+    /// Apps write again.
+    pub(crate) fn go_on(&mut self) {
+        self.clients.iter_mut().for_each(Client::write_again);
+    }
+
+    /// Mutations sent to peers for the first time, and those that could cause them: of apps, and of doubt.
+    pub(crate) fn sent_and_caused(&self) -> (u64, u64) {
+        let (mut sent, mut caused) = (0, self.history.writes);
+        for site in &self.sites {
+            let Some(figures) =
+                site.proxy.as_ref().and_then(|proxy| proxy.ask(|source| source.replication()))
+            else {
+                continue;
+            };
+            for (_, outcome, count) in figures.peers.iter().flat_map(|peer| &peer.mutations) {
+                match *outcome {
+                    "sent" => sent += count,
+                    "resent" => sent -= count,
+                    "doubtful" => caused += count,
+                    _ => {}
+                }
+            }
+        }
+        (sent, caused)
     }
 
     /// Lets clients read only, and waits until all sites are in sync; false if they do not become so.

@@ -198,6 +198,7 @@ impl Memcached {
                 answer.line(format!("STAT version {VERSION}"));
                 answer.line(format!("STAT curr_connections {}", self.connections.len()));
                 answer.line(format!("STAT curr_items {living}"));
+                answer.line(format!("STAT bytes {}", living * 100));
             }
             [b"settings"] => answer.line("STAT detail_enabled no"),
             [b"reset"] => return answer.line("RESET"),
