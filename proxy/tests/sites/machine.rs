@@ -38,7 +38,9 @@ impl Clock {
 struct Host {
     network: Network,
     place: Place,
-    clock: Clock,
+    now: Rc<Cell<u64>>,
+    /// Its machine's clock is read when a proxy starts, and never again.
+    offset_ms: i64,
     rng: RefCell<Rng>,
 }
 
@@ -56,7 +58,8 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(config: Config, network: Network, place: Place, clock: Clock, rng: Rng) -> Self {
         let began_ms = clock.now.get();
-        let machine: Rc<dyn Machine> = Rc::new(Host { network, place, clock, rng: RefCell::new(rng) });
+        let (now, offset_ms, rng) = (clock.now, clock.offset_ms.get(), RefCell::new(rng));
+        let machine: Rc<dyn Machine> = Rc::new(Host { network, place, now, offset_ms, rng });
         let before = simulation::enter(Some(Rc::clone(&machine)));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -124,7 +127,7 @@ impl Process {
 
 impl Machine for Host {
     fn wall_clock_ms(&self) -> u64 {
-        self.clock.wall_ms()
+        EPOCH_MS.saturating_add_signed(self.offset_ms) + self.now.get()
     }
 
     fn chance(&self) -> u64 {

@@ -399,6 +399,11 @@ impl World {
         all.map(|status| serde_json::to_string_pretty(&status).unwrap()).collect()
     }
 
+    pub(crate) fn full_resyncs(&self) -> u64 {
+        let all = (0..self.plan.sites).filter_map(|site| self.status(site));
+        all.flat_map(|status| status.peers).map(|peer| peer.resyncs_full).sum()
+    }
+
     /// All apps read all keys for a while.
     pub(crate) fn read_everything(&mut self) {
         self.run(1_000);
