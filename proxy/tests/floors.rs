@@ -79,7 +79,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "spill",
         ],
     ),
-    ("inventory", &["backoff", "config", "memcached", "net"]),
+    ("inventory", &["backoff", "config", "memcached", "net", "simulation"]),
     ("failover", &["net"]),
     ("memcached", &["config", "net", "replication"]),
     ("downstream", &["net", "worker"]),
