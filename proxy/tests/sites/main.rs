@@ -115,7 +115,7 @@ fn memcacheds_are_killed() {
 
 #[test]
 fn backlogs_overflow() {
-    each_seed(12, overflow);
+    each_seed(2, overflow);
 }
 
 /// A deletion was given up while a comparison was on, and the peer's older item beat it.
