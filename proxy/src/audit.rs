@@ -14,7 +14,7 @@
 //!
 //! Items within [`EXPIRY_TOLERANCE_S`](crate::inventory::EXPIRY_TOLERANCE_S) of their end are left out, for one memcached drops them before the other.
 //!
-//! Memory is bounded for stores of any size: together all replicas' lists of a span hold about [`SPAN_ITEMS`] items.
+//! Memory is bounded for stores of any size: together all replicas' lists of a span hold about `SPAN_ITEMS` items.
 //!
 //! A repair deletes what is proven different, on all replicas: a miss is always legal, a wrong value is not, and who is
 //! right nobody can tell from outside. Through proxies the deletions are mirrored like any other.

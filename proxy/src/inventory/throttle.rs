@@ -17,7 +17,7 @@ impl Throttle {
         Self { bytes_per_s, paid_at: None }
     }
 
-    /// Takes `bytes` and says how long to wait before going on. What was not used of the last [`BURST`] may be
+    /// Takes `bytes` and says how long to wait before going on. What was not used of the last `BURST` may be
     /// used now.
     #[must_use = "whoever takes has to wait"]
     pub fn take(&mut self, bytes: u64, now: Instant) -> Duration {

@@ -17,8 +17,8 @@
 //! Who takes: a site whose memcached is empty copies from a peer that is whole. Of two sites that may miss something
 //! of each other, the one with the smaller name compares. A site takes one resync at a time.
 //!
-//! Promises: what is equal stays; where the two differ the newer side wins, if it is known which (of all keys by [`Authority`], of one by the CAS of its items), and
-//! else the key is dropped on every side; memory is bounded by [`SLICE_ITEMS`]; a cut costs what was not done yet.
+//! Promises: what is equal stays; where the two differ the newer side wins, if it is known which (of all keys by `Authority`, of one by the CAS of its items), and
+//! else the key is dropped on every side; memory is bounded by `SLICE_ITEMS`; a cut costs what was not done yet.
 //! It refuses to know how values compare (`inventory`) and which version wins (`replication`).
 
 use std::time::Duration;
