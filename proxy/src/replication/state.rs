@@ -106,6 +106,11 @@ impl<W> Replica<W> {
         self.keep_bounds(now_ms);
     }
 
+    /// Half of the bound is taken: whoever makes more to send, and need not at once, waits.
+    pub fn is_crowded(&self) -> bool {
+        self.table.bytes() > self.bounds.backlog_bytes / 2
+    }
+
     /// Whether some peer has not acknowledged the newest version of a key.
     pub fn is_owed(&self, key: &[u8]) -> bool {
         self.table.find(key).is_some_and(|at| self.table[at].owed != 0)
@@ -114,7 +119,8 @@ impl<W> Replica<W> {
     fn judge_state(&self, from: PeerId, known: Version, version: Version) -> Option<Offer> {
         // A giver that may miss something of ours does not know it: its states only seem to cover what we wrote. It may
         // have become so while the state waited at a gate.
-        let gave_up = self.warmth.warming.is_none() && self.loss(from) != Loss::Nothing;
+        let misses = self.loss(from) != Loss::Nothing || self.peers[from.0].gap.is_some();
+        let gave_up = misses && self.warmth.warming.is_none();
         if version <= known.max(self.last_flush) {
             Some(Offer::Superseded)
         } else if gave_up || known == Version::ZERO && version <= self.horizon {

@@ -140,8 +140,9 @@ impl Applier {
     }
 
     /// What comes are states.
-    pub(in crate::link) fn of_states(self) -> Self {
-        Self { states: Some(Vec::new()), ..self }
+    pub(in crate::link) fn of_states(mut self) -> Self {
+        self.states = Some(Vec::new());
+        self
     }
 
     /// States that were not taken since this was last asked.
@@ -397,6 +398,16 @@ impl Applier {
     fn version(&self, tag: Tag<'_>) -> Result<Version, LinkStopped> {
         let known = self.sites.iter().find(|(site, _)| site == tag.site);
         known.map(|(_, origin)| Version::new(tag.time, *origin)).ok_or(LinkStopped::ForeignOrigin)
+    }
+}
+
+/// Whoever drives this may be cut short in the middle of a batch.
+impl Drop for Applier {
+    fn drop(&mut self) {
+        let slots = self.take_slots();
+        if !slots.is_empty() {
+            self.bury(slots);
+        }
     }
 }
 

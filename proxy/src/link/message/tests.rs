@@ -227,7 +227,7 @@ fn the_longest_line_fits() {
 fn the_transcript_of_the_specification_is_in_the_grammar() {
     let page = include_str!("../../../../docs/peer-link.md");
     let transcript = page.split("## A transcript").nth(1).unwrap().split("```").nth(1).unwrap();
-    for (side, messages) in [("> ", 8), ("< ", 5)] {
+    for (side, messages) in [("> ", 9), ("< ", 5)] {
         let lines = transcript.lines().filter_map(|line| line.strip_prefix(side));
         let bytes: Vec<u8> = lines.flat_map(|line| [line.as_bytes(), b"\r\n"].concat()).collect();
         let (mut rest, mut read) = (bytes.as_slice(), 0);

@@ -66,7 +66,7 @@ pub(super) async fn compare(context: &Arc<Context>, peer: PeerId, watcher: &Watc
         watcher.compared(compared);
         if !keys.is_empty() {
             settle_down(context, peer).await;
-            repair(context, &mut taker, &mut applying, &keys, authority, watcher).await?;
+            make_equal(context, peer, &mut taker, &mut applying, keys, authority, watcher).await?;
         }
     }
     taker.done().await?;
@@ -116,16 +116,38 @@ async fn settle_down(context: &Context, peer: PeerId) {
     }
 }
 
-/// Reads keys once more on both sides, and makes equal what still differs.
-pub(super) async fn repair(
+/// Repairs keys; what nobody could take, because it became too old on its way, is read again, and dropped in the end.
+pub(super) async fn make_equal(
     context: &Arc<Context>,
+    peer: PeerId,
+    taker: &mut Taker,
+    applying: &mut Applying,
+    mut keys: Vec<Box<[u8]>>,
+    authority: Authority,
+    watcher: &Watcher<'_>,
+) -> io::Result<()> {
+    for _ in 0..ROUNDS {
+        keys = repair(context, peer, taker, applying, &keys, authority, watcher).await?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        settle_down(context, peer).await;
+    }
+    drop_keys(context, keys, watcher).await
+}
+
+/// Reads keys once more on both sides, and makes equal what still differs. Answers those whose states were too old.
+async fn repair(
+    context: &Arc<Context>,
+    peer: PeerId,
     taker: &mut Taker,
     applying: &mut Applying,
     keys: &[Box<[u8]>],
     authority: Authority,
     watcher: &Watcher<'_>,
-) -> io::Result<()> {
+) -> io::Result<Vec<Box<[u8]>>> {
     let mut states = States::of(context);
+    let mut again: Vec<Box<[u8]>> = Vec::new();
     for keys in keys.chunks(READ_KEYS) {
         let keys: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
         let theirs = taker.states_of(&keys).await?;
@@ -139,29 +161,42 @@ pub(super) async fn repair(
             match newer(index) {
                 Authority::Us => pushed.push(index),
                 Authority::Peer => taken.push(index),
-                Authority::Nobody => dropped.push(keys[index]),
+                Authority::Nobody => dropped.push(Box::from(keys[index])),
             }
         }
         let messages: Vec<&[u8]> = pushed.iter().map(|index| ours[*index]).collect();
         let verdicts = taker.push(&messages.concat(), messages.len()).await?;
         watcher.repaired(verdicts.iter().filter(|verdict| **verdict == Verdict::Took).count());
         let old = pushed.iter().zip(verdicts).filter(|(_, verdict)| *verdict == Verdict::Old);
-        dropped.extend(old.map(|(index, _)| keys[*index]));
+        again.extend(old.map(|(index, _)| Box::from(keys[*index])));
         let messages: Vec<&[u8]> = taken.iter().map(|index| theirs[*index].as_slice()).collect();
         let kept = applying.apply(&messages.concat()).await?;
         watcher.repaired(taken.len() - kept.len());
         let old = |key: &&[u8]| kept.iter().any(|kept| kept.is_too_old() && *kept.key == **key);
-        dropped.extend(taken.iter().map(|index| keys[*index]).filter(old));
-        drop_keys(context, &dropped, watcher).await?;
+        again.extend(taken.iter().map(|index| keys[*index]).filter(old).map(Box::from));
+        drop_keys(context, dropped, watcher).await?;
+        if context.shared.lock().is_crowded() {
+            settle_down(context, peer).await;
+        }
     }
-    Ok(())
+    Ok(again)
 }
 
 /// Deletes keys here, as writes of our own: so they are gone on every side.
-async fn drop_keys(context: &Arc<Context>, keys: &[&[u8]], watcher: &Watcher<'_>) -> io::Result<()> {
+async fn drop_keys(context: &Arc<Context>, keys: Vec<Box<[u8]>>, watcher: &Watcher<'_>) -> io::Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    watcher.dropped(keys.len());
+    // A task of its own: a resync may be cut short, and a gate that is held has to be given back.
+    let dropping = tokio::spawn(delete_all(Arc::clone(context), keys));
+    dropping.await.map_err(io::Error::other)?
+}
+
+async fn delete_all(context: Arc<Context>, keys: Vec<Box<[u8]>>) -> io::Result<()> {
     let (addr, patience) = (&context.config.upstream, context.config.upstream_timeout);
     let mut local = None;
-    for key in keys {
+    for key in &keys {
         let slot = match context.shared.begin(key, next_lane()) {
             Begin::Granted(slot) => slot,
             Begin::Waiting(wait) => wait.await,
@@ -174,7 +209,6 @@ async fn drop_keys(context: &Arc<Context>, keys: &[&[u8]], watcher: &Watcher<'_>
         let effect = if deleted.is_ok() { Effect::Removed } else { Effect::Unknown };
         context.shared.complete(vec![Outcome::Key(slot, effect)], wall_clock_ms());
         deleted?;
-        watcher.dropped();
     }
     Ok(())
 }
@@ -232,5 +266,7 @@ fn is_same_item(ours: &Item<'_>, theirs: &Item<'_>) -> bool {
     near && (ours.flags, ours.stale, ours.value) == (theirs.flags, theirs.stale, theirs.value)
 }
 
+/// States become too old only when something is slow.
+const ROUNDS: usize = 3;
 const SETTLING_ROUNDS: usize = 100;
 const SETTLING_TICK: Duration = Duration::from_millis(20);

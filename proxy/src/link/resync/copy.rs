@@ -110,7 +110,7 @@ async fn undecided(
         let keys: Vec<Box<[u8]>> = keys.iter().map(|key| Box::from(&**key)).collect();
         let now = context.shared.lock().begin_resync();
         taker.caught_up(now).await?;
-        compare::repair(context, taker, applying, &keys, Authority::Peer, watcher).await?;
+        compare::make_equal(context, peer, taker, applying, keys, Authority::Peer, watcher).await?;
     }
     // Keys that are written all the time: whatever they hold is newer than the copy.
     Ok(())

@@ -244,8 +244,8 @@ impl<'a> Watcher<'a> {
         self.context.links.change(self.peer.0, |link| link.resync.repaired += keys as u64);
     }
 
-    pub(super) fn dropped(&self) {
-        self.context.links.change(self.peer.0, |link| link.resync.dropped += 1);
+    pub(super) fn dropped(&self, keys: usize) {
+        self.context.links.change(self.peer.0, |link| link.resync.dropped += keys as u64);
     }
 
     pub(super) fn listed(&self, keys: u64) {

@@ -6,6 +6,9 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::super::Context;
 use super::engine::Watcher;
@@ -28,7 +31,7 @@ pub(super) async fn push_listed(
     let mut states = States::of(context);
     let mut throttle = Throttle::new(context.config.resync_rate);
     watcher.began(ResyncKind::Listed, lists.state(peer).keys);
-    let mut done = 0;
+    let (mut done, mut idle_rounds) = (0, 0);
     loop {
         let listed = lists.take(peer, TAKEN_KEYS).await;
         if listed.is_empty() {
@@ -39,6 +42,7 @@ pub(super) async fn push_listed(
                 return Ok(false);
             }
         }
+        let before = done;
         for listed in listed.chunks(READ_KEYS) {
             let verdicts = push(&mut taker, &mut states, &mut throttle, listed).await?;
             let confirmed = listed.iter().zip(verdicts).filter(|(_, verdict)| *verdict != Verdict::Old);
@@ -47,6 +51,15 @@ pub(super) async fn push_listed(
             lists.remove(peer, confirmed).await;
         }
         watcher.listed(done);
+        idle_rounds = if done == before { idle_rounds + 1 } else { 0 };
+        if idle_rounds > IDLE_ROUNDS_MAX {
+            // The peer takes none of them, because it may have failed to send us something as well.
+            context.shared.lock().unlist(peer);
+            return Ok(false);
+        }
+        if idle_rounds > 0 {
+            sleep(IDLE_PAUSE).await;
+        }
     }
 }
 
@@ -63,5 +76,7 @@ async fn push(
     taker.push(&messages, keys.len()).await
 }
 
+const IDLE_ROUNDS_MAX: u32 = 5;
+const IDLE_PAUSE: Duration = Duration::from_millis(100);
 /// Keys that are taken from the list at a time.
 const TAKEN_KEYS: usize = 4096;
