@@ -80,7 +80,7 @@ pub use mutation::{Effect, Marks, Owed, Payload};
 pub use replica::{Bounds, LaneId, Mark, Offer, PeerId, Replica, Slot};
 pub use settled::Settled;
 pub use shared::{Begin, Board, Lists, Outcome, Progress, Shared, Wait, Waiter, Woken, next_lane};
-pub use state::HOLD_MS;
+pub use state::{Claim, HOLD_MS};
 pub use status::{Counters, Gap, PeerCounters, PeerStatus};
 pub use version::{Origin, Version, WireTime};
 pub use versioned::Unversioned;

@@ -68,7 +68,8 @@ async fn ttl_over_thirty_days_travels_as_an_absolute_time() {
     a.change("k", &format!("set k 0 {in_forty_days} 1\r\nx\r\n"), Marks::default()).await;
     b.wait_for("k", Some("x")).await;
     let left: i64 = b.ask("mg k t\r\n").await.strip_prefix("HD t").unwrap().parse().unwrap();
-    assert!((40 * 86_400 - 3..=40 * 86_400 + 1).contains(&left), "{left}");
+    // memcached counts whole seconds, and its clock lags.
+    assert!((40 * 86_400 - 3..=40 * 86_400 + 2).contains(&left), "{left}");
 }
 
 #[tokio::test]
@@ -111,6 +112,8 @@ async fn marks_of_the_meta_dialect_arrive() {
 #[tokio::test]
 async fn a_touched_stale_item_keeps_its_win_for_the_apps() {
     let mut mesh = Mesh::new(PAIR).await;
+    // A copy into a memcached that started empty would read the item as well.
+    mesh.in_sync().await;
     let [a, b] = &mut mesh.sites[..] else { unreachable!() };
     let in_sync = |shared: std::sync::Arc<memcloud_proxy::replication::Shared>| async move {
         eventually("all is acknowledged", || shared.lock().in_sync()).await;

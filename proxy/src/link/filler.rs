@@ -112,7 +112,7 @@ async fn fetch(
         let landing = match value_len(state) {
             None => Landing::Missed,
             Some(_) if context.shared.lock().is_owed(key) => Landing::Failed,
-            Some(bytes) => match applying.apply(state).await?.first() {
+            Some(bytes) => match applying.apply(state, false).await?.first() {
                 None => Landing::Here { bytes },
                 Some(kept) if kept.is_too_old() => Landing::Failed,
                 Some(_) => Landing::Known { bytes },

@@ -15,6 +15,15 @@ use super::history::Loss;
 use super::replica::{LaneId, Offer, PeerId, Replica, Slot};
 use super::version::Version;
 
+/// What a state claims.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The state version of its site.
+    pub version: Version,
+    /// The items' own versions have said that it is the newer one.
+    pub decided: bool,
+}
+
 impl<W> Replica<W> {
     /// A version at or below which everything that linked peers wrote has been applied here.
     pub fn state_version(&self) -> Version {
@@ -50,16 +59,17 @@ impl<W> Replica<W> {
         &mut self,
         from: PeerId,
         key: &[u8],
-        version: Version,
+        claim: Claim,
         lane: LaneId,
         now_ms: u64,
         waiter: impl FnOnce() -> W,
     ) -> Offer {
+        let version = claim.version;
         if self.clock.observe(version, now_ms).is_err() {
             return Offer::Skewed;
         }
         let known = self.table.find(key).map_or(Version::ZERO, |at| self.table[at].version);
-        if let Some(refused) = self.judge_state(from, known, version) {
+        if let Some(refused) = self.judge_state(from, known, claim) {
             return refused;
         }
         let pass = Pass { lane, mirrored: Some(version) };
@@ -79,10 +89,10 @@ impl<W> Replica<W> {
         &mut self,
         slot: Slot,
         from: PeerId,
-        version: Version,
+        claim: Claim,
         woken: &mut Vec<(W, Slot)>,
     ) -> Offer {
-        match self.judge_state(from, self.table[slot.0].version, version) {
+        match self.judge_state(from, self.table[slot.0].version, claim) {
             Some(refused) => {
                 self.leave(slot, woken);
                 refused
@@ -116,11 +126,12 @@ impl<W> Replica<W> {
         self.table.find(key).is_some_and(|at| self.table[at].owed != 0)
     }
 
-    fn judge_state(&self, from: PeerId, known: Version, version: Version) -> Option<Offer> {
+    fn judge_state(&self, from: PeerId, known: Version, claim: Claim) -> Option<Offer> {
+        let Claim { version, decided } = claim;
         // A giver that may miss something of ours does not know it: its states only seem to cover what we wrote. It may
         // have become so while the state waited at a gate.
         let misses = self.loss(from) != Loss::Nothing || self.peers[from.0].gap.is_some();
-        let gave_up = misses && self.warmth.warming.is_none();
+        let gave_up = misses && !decided && self.warmth.warming.is_none();
         if version <= known.max(self.last_flush) {
             Some(Offer::Superseded)
         } else if gave_up || known == Version::ZERO && version <= self.horizon {

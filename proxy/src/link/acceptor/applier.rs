@@ -30,7 +30,7 @@ use super::super::state::LinkStopped;
 use super::packet;
 use crate::config::Address;
 use crate::replication::{
-    Effect, LaneId, Loss, Memory, Offer, Origin, PeerId, Shared, Slot, Version, Wait, wall_clock_ms,
+    Claim, Effect, LaneId, Loss, Memory, Offer, Origin, PeerId, Shared, Slot, Version, Wait, wall_clock_ms,
 };
 
 /// Applies what one inbound link brings.
@@ -51,6 +51,8 @@ pub(in crate::link) struct Applier {
     refused: u64,
     /// What comes are states and not mutations; and those that were not taken.
     states: Option<Vec<Kept>>,
+    /// The versions of the items have decided that these states are the newer ones.
+    pub(in crate::link) decided: bool,
 }
 
 /// A state that was not taken.
@@ -136,6 +138,7 @@ impl Applier {
             acked: Ack::default(),
             refused: 0,
             states: None,
+            decided: false,
         }
     }
 
@@ -217,11 +220,12 @@ impl Applier {
     ) -> Result<Option<Wait>, LinkStopped> {
         let Some((key, tag)) = key_and_tag(mutation) else { return Err(LinkStopped::OutOfTurn) };
         let version = self.version(tag)?;
+        let claim = Claim { version, decided: self.decided };
         let mut receiver = None;
         let offer = match granted {
             Some(slot) => self.shared.with(|replica, woken| match self.states {
                 None => replica.reoffer(slot, self.from, version, woken),
-                Some(_) => replica.reoffer_state(slot, self.from, version, woken),
+                Some(_) => replica.reoffer_state(slot, self.from, claim, woken),
             }),
             None => {
                 let (from, lane, now_ms) = (self.from, self.lane, wall_clock_ms());
@@ -233,7 +237,7 @@ impl Applier {
                 let mut replica = self.shared.lock();
                 match self.states {
                     None => replica.offer(from, key, version, lane, now_ms, waiter),
-                    Some(_) => replica.offer_state(from, key, version, lane, now_ms, waiter),
+                    Some(_) => replica.offer_state(from, key, claim, lane, now_ms, waiter),
                 }
             }
         };

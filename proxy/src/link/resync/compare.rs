@@ -156,24 +156,34 @@ async fn repair(
         let ours = split(&ours)?;
         let differ = |index: &usize| !is_same(ours[*index], &theirs[*index]);
         let newer = |index: usize| newer::authority(ours[index], &theirs[index], authority);
-        let (mut pushed, mut taken, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut pushed, mut taken, mut newer_taken) = (Vec::new(), Vec::new(), Vec::new());
+        let mut dropped = Vec::new();
         for index in (0..keys.len()).filter(differ) {
             match newer(index) {
                 Authority::Us => pushed.push(index),
+                Authority::Peer if newer::is_told(ours[index], &theirs[index]) => newer_taken.push(index),
                 Authority::Peer => taken.push(index),
                 Authority::Nobody => dropped.push(Box::from(keys[index])),
             }
         }
-        let messages: Vec<&[u8]> = pushed.iter().map(|index| ours[*index]).collect();
-        let verdicts = taker.push(&messages.concat(), messages.len()).await?;
+        let request = |index: &usize| match newer::is_told(ours[*index], &theirs[*index]) {
+            true => Request::Newer(ours[*index].to_vec()),
+            false => Request::State(ours[*index].to_vec()),
+        };
+        let requests: Vec<Request> = pushed.iter().map(request).collect();
+        let mut out = Vec::new();
+        requests.iter().for_each(|request| request.encode(&mut out));
+        let verdicts = taker.push(&out, requests.len()).await?;
         watcher.repaired(verdicts.iter().filter(|verdict| **verdict == Verdict::Took).count());
         let old = pushed.iter().zip(verdicts).filter(|(_, verdict)| *verdict == Verdict::Old);
         again.extend(old.map(|(index, _)| Box::from(keys[*index])));
-        let messages: Vec<&[u8]> = taken.iter().map(|index| theirs[*index].as_slice()).collect();
-        let kept = applying.apply(&messages.concat()).await?;
-        watcher.repaired(taken.len() - kept.len());
-        let old = |key: &&[u8]| kept.iter().any(|kept| kept.is_too_old() && *kept.key == **key);
-        again.extend(taken.iter().map(|index| keys[*index]).filter(old).map(Box::from));
+        for (taken, decided) in [(taken, false), (newer_taken, true)] {
+            let messages: Vec<&[u8]> = taken.iter().map(|index| theirs[*index].as_slice()).collect();
+            let kept = applying.apply(&messages.concat(), decided).await?;
+            watcher.repaired(taken.len() - kept.len());
+            let old = |key: &&[u8]| kept.iter().any(|kept| kept.is_too_old() && *kept.key == **key);
+            again.extend(taken.iter().map(|index| keys[*index]).filter(old).map(Box::from));
+        }
         drop_keys(context, dropped, watcher).await?;
         if context.shared.lock().is_crowded() {
             settle_down(context, peer).await;

@@ -63,7 +63,7 @@ pub(super) async fn copy(
             if let Some(next) = items.next {
                 taker.ask(&Request::Items(Span { first: next, ..slice })).await?;
             }
-            let kept = applying.apply(&items.messages).await?;
+            let kept = applying.apply(&items.messages, false).await?;
             {
                 let mut replica = context.shared.lock();
                 for kept in &kept {

@@ -94,7 +94,7 @@ impl Giver<'_> {
                 let keys: Vec<&[u8]> = requests.iter().filter_map(key).collect();
                 self.states.read(&keys, true, out).await
             }
-            Request::State(_) => self.take(requests, out).await,
+            Request::State(_) | Request::Newer(_) => self.take(requests, out).await,
             _ => {
                 for request in requests {
                     self.answer(request, out).await?;
@@ -121,7 +121,7 @@ impl Giver<'_> {
                 let to = self.entries.partition_point(|entry| entry.hash <= span.last);
                 wire::encode_block(out, &wire::encode_list(self.entries[from..to].iter()));
             }
-            Request::StateOf(_) | Request::State(_) => return Err(out_of_step()),
+            Request::StateOf(_) | Request::State(_) | Request::Newer(_) => return Err(out_of_step()),
             Request::Done => {
                 let made_good =
                     self.context.shared.with(|replica, _| replica.resynced(self.peer, self.began));
@@ -185,12 +185,13 @@ impl Giver<'_> {
             Some(applying) => applying,
             None => Applying::from(self.context, self.peer, self.site).await?,
         };
+        let decided = matches!(requests.first(), Some(Request::Newer(_)));
         let message = |request: &'r Request| match request {
-            Request::State(message) => Some(message.as_slice()),
+            Request::State(message) | Request::Newer(message) => Some(message.as_slice()),
             _ => None,
         };
         let messages: Vec<&[u8]> = requests.iter().filter_map(message).collect();
-        let kept = self.applying.insert(applying).apply(&messages.concat()).await?;
+        let kept = self.applying.insert(applying).apply(&messages.concat(), decided).await?;
         for message in messages {
             let kept = kept.iter().find(|kept| is_about(message, &kept.key));
             let verdict = match kept {

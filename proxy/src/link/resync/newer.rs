@@ -19,6 +19,11 @@ pub(super) fn authority(ours: &[u8], theirs: &[u8], otherwise: Authority) -> Aut
     }
 }
 
+/// Whether the items themselves say which is the newer one.
+pub(super) fn is_told(ours: &[u8], theirs: &[u8]) -> bool {
+    version(ours).zip(version(theirs)).is_some_and(|(ours, theirs)| ours != theirs)
+}
+
 /// The CAS beside a state, for an item as it was read.
 pub(super) fn cas_of(read: Option<u64>) -> u64 {
     read.filter(|cas| Version::is_reading(*cas)).unwrap_or(0)

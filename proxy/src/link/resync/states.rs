@@ -75,7 +75,9 @@ impl Applying {
     }
 
     /// Applies messages that stand one behind the other; says which were not taken, and why.
-    pub(in crate::link) async fn apply(&mut self, messages: &[u8]) -> io::Result<Vec<Kept>> {
+    /// `decided`: the versions of the items have said that these are the newer ones.
+    pub(in crate::link) async fn apply(&mut self, messages: &[u8], decided: bool) -> io::Result<Vec<Kept>> {
+        self.applier.decided = decided;
         let mut rest = messages;
         let mut granted = None;
         while !rest.is_empty() {

@@ -7,6 +7,7 @@
 //!   ml list <first> <last>             ml block <len> + data
 //!   mg <key> [b]                       ms … or md …: the key's state
 //!   ms … or md …: a state              ml took | ml kept | ml old
+//!   ml newer, then a state             the same
 //!   ml done                            ml done
 //! ```
 //!
@@ -32,6 +33,8 @@ pub(super) enum Request {
     StateOf(Box<[u8]>),
     /// A state, as an `ms` or `md` message.
     State(Vec<u8>),
+    /// The same, and the versions of the two items have said that it is the newer one.
+    Newer(Vec<u8>),
     Done,
 }
 
@@ -76,13 +79,22 @@ impl Request {
             [b"mg", key] => Self::StateOf(Box::from(key)),
             [b"mg", key, b"b"] => Self::StateOf(key::base64::decode(key).ok_or_else(out_of_step)?.into()),
             [b"ms" | b"md", ..] => Self::State(whole_state(from, &line).await?),
+            [b"ml", b"newer"] => {
+                let line = from.line().await?;
+                Self::Newer(whole_state(from, &line).await?)
+            }
             _ => return Err(out_of_step()),
         }))
     }
 
     /// Both ask for a state, or both bring one.
     pub(super) fn is_alike(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::StateOf(_), Self::StateOf(_)) | (Self::State(_), Self::State(_)))
+        matches!(
+            (self, other),
+            (Self::StateOf(_), Self::StateOf(_))
+                | (Self::State(_), Self::State(_))
+                | (Self::Newer(_), Self::Newer(_))
+        )
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -104,6 +116,10 @@ impl Request {
                 return;
             }
             Self::State(message) => return out.extend_from_slice(message),
+            Self::Newer(message) => {
+                out.extend_from_slice(b"ml newer\r\n");
+                return out.extend_from_slice(message);
+            }
         };
         out.extend_from_slice(text.as_bytes());
     }
