@@ -64,6 +64,7 @@ fn over_unix_sockets() {
 fn through_a_tunnel() {
     check("tunnel", || {
         let fleet: Fleet = Plan::of(2).memcached(0, ARGS).start();
+        fleet.wait_in_sync(SOON);
         let door = fleet.sites[0].sidecar.settings().peer_listen.clone().unwrap();
         (format!("tunnel:b@{door}"), fleet)
     });
@@ -113,6 +114,8 @@ fn paired(name: &str, connections: &str) {
     check(name, || {
         let plan = Plan::of(2).memcached(0, ARGS).sidecars(&["--upstream-connections", connections]);
         let fleet: Fleet = plan.start();
+        // A copy into an empty memcached reads stale items as well, and gives back the win a moment later.
+        fleet.wait_in_sync(SOON);
         (fleet.sites[0].sidecar.address().to_owned(), fleet)
     });
 }
@@ -168,3 +171,5 @@ fn differences(what: &str, expected: &Transcript, seen: &Transcript, failures: &
 }
 
 const ARGS: &[&str] = &["-m", "256"];
+
+const SOON: Duration = Duration::from_secs(15);

@@ -148,6 +148,8 @@ fn of_what_two_killed_proxies_owed_the_newer_item_lives() {
     fleet.part(0, 1);
     for (key, first, second) in [("at-a", 1, 0), ("at-b", 0, 1)] {
         assert_eq!(sites[first].set(key, b"older").unwrap(), "STORED");
+        // Sites that do not hear each other order their writes by the millisecond.
+        std::thread::sleep(Duration::from_millis(5));
         assert_eq!(sites[second].set(key, b"newer").unwrap(), "STORED");
     }
     fleet.sites.iter_mut().for_each(|site| site.sidecar.process_mut().kill());

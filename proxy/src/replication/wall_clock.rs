@@ -1,6 +1,7 @@
 //! Where time enters.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// Milliseconds since 1970. The wall's time is read once: from then on time passes as the machine's steady clock says,
 /// so that somebody who sets the clock does not reorder writes. What a machine believes when its proxy starts is
@@ -11,10 +12,10 @@ pub fn wall_clock_ms() -> u64 {
     if let Some(now_ms) = crate::simulation::wall_clock_ms() {
         return now_ms;
     }
-    static START: OnceLock<(std::time::Instant, u64)> = OnceLock::new();
-    let (start, start_ms) = START.get_or_init(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        (std::time::Instant::now(), u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    static START: OnceLock<(std::time::Instant, Duration)> = OnceLock::new();
+    let (start, since_1970) = START.get_or_init(|| {
+        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        (std::time::Instant::now(), since_1970.unwrap_or_default())
     });
-    start_ms.saturating_add(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    u64::try_from((*since_1970 + start.elapsed()).as_millis()).unwrap_or(u64::MAX)
 }
