@@ -124,10 +124,8 @@ impl Monitor {
 
     /// Asks, then watches until something goes wrong.
     async fn watch(&mut self, mut link: BufReader<Stream>) -> io::Result<()> {
-        if self.shared.is_none() {
-            self.state.send_if_modified(|state| state.down.take().is_some());
-        }
-        // With peers it is not up before it has said who it is: it may have started again, empty.
+        // It says who it is within milliseconds; one that speaks binary only never does.
+        self.state.send_if_modified(|state| state.down.take().is_some());
         tokio::select! {
             biased;
             () = self.wanted.notified() => {}
