@@ -35,3 +35,5 @@
 #![warn(missing_docs)]
 
 pub mod memcache;
+pub mod registration;
+pub mod topology;

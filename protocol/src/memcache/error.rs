@@ -23,5 +23,11 @@ pub const UNAUTHENTICATED: &[u8] = b"CLIENT_ERROR unauthenticated";
 pub const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache";
 /// No memory for the item; a `set` has dropped the old item.
 pub const OUT_OF_MEMORY: &[u8] = b"SERVER_ERROR out of memory storing object";
+/// No memory for a number with a digit more; the old one stays.
+pub const NO_ROOM_TO_COUNT: &[u8] = b"SERVER_ERROR out of memory";
+/// No memory for the number that `ma` was to begin with.
+pub const NO_ROOM_TO_COUNT_FROM: &[u8] = b"SERVER_ERROR Out of memory allocating new item";
+/// An opaque over 31 bytes. Unlike all other errors it may come after the deed.
+pub const LONG_OPAQUE: &[u8] = b"CLIENT_ERROR opaque token too long";
 /// The connection limit is reached; the connection is closed behind it.
 pub const TOO_MANY_CONNECTIONS: &[u8] = b"ERROR Too many open connections";

@@ -19,6 +19,9 @@ use proptest::test_runner::{Config, TestRunner};
 use crate::grammar::{careless_line, nearly_valid_store, valid_line};
 
 const MEMCACHED: &str = "/usr/bin/memcached";
+/// A socket is looked for again and again, for ten seconds at the most: how soon it is there nobody knows.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+const LOOKS_MAX: usize = 1_000;
 
 struct Memcached {
     process: Child,
@@ -36,11 +39,14 @@ impl Memcached {
         process.args(["-u", "root", "-t", "1", "-s"]).arg(folder.path().join("socket"));
         let process = process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let server = Self { process, folder };
-        let tries = (0..200).any(|_| {
-            std::thread::sleep(Duration::from_millis(10));
-            UnixStream::connect(server.folder.path().join("socket")).is_ok()
-        });
-        assert!(tries, "memcached does not listen");
+        let listens = || {
+            let found = UnixStream::connect(server.folder.path().join("socket")).is_ok();
+            if !found {
+                std::thread::sleep(BETWEEN_LOOKS);
+            }
+            found
+        };
+        assert!((0..LOOKS_MAX).any(|_| listens()), "memcached does not listen");
         Some(server)
     }
 
