@@ -5,7 +5,7 @@
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
-demo: ## two memcacheds kept equal, to watch; ARGS=--once ends by itself
+demo: ## control and two memcacheds kept equal, to watch; ARGS=--once ends by itself
 	tests/demo $(ARGS)
 
 check: ## format, lints and docs as errors, dependency policy
