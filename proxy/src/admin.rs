@@ -32,14 +32,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{
-    self, FailoverFigures, Figures, MemcachedStats, ReplicationFigures, Totals, WorkerCounters,
+    self, ControlFigures, FailoverFigures, Figures, MemcachedStats, ReplicationFigures, Totals,
+    WorkerCounters,
 };
 
 pub use liveness::Liveness;
 pub use stats::read_stats;
 pub use status::{
-    AckStatus, FailoverStatus, InboundState, PeerState, PeerStatus, ResyncStatus, Status, UpstreamState,
-    UpstreamStatus,
+    AckStatus, ControlStatus, FailoverStatus, InboundState, PeerState, PeerStatus, ResyncStatus, Status,
+    UpstreamState, UpstreamStatus,
 };
 
 /// Who knows the state of the proxy. Every answer is given at once, but for memcached's own figures.
@@ -58,6 +59,9 @@ pub trait AdminSource: Send + Sync + 'static {
     /// # Errors
     /// The reason, as a sentence for operators.
     fn live(&self) -> Result<(), String>;
+
+    /// What metrics show of control; nothing without one.
+    fn control(&self) -> Option<ControlFigures>;
 
     /// The counters of all workers.
     fn counters(&self) -> Vec<Arc<WorkerCounters>>;
@@ -81,6 +85,7 @@ pub async fn serve(
     let stopping = stop.clone();
     let server = axum::serve(listener, router(source)).with_graceful_shutdown(stop.cancelled_owned());
     tokio::select! {
+        biased;
         ended = server => ended,
         // A client that keeps a request open must not keep the process up.
         () = async { stopping.cancelled().await; tokio::time::sleep(CLOSING_TIME).await } => Ok(()),
@@ -129,6 +134,7 @@ async fn show_metrics(State(source): Source) -> Response {
             active: matches!(failover.state, "away" | "returning"),
             total: failover.total,
         }),
+        control: source.control(),
         site: status.site,
         totals: Totals::of(counters.iter().map(Arc::as_ref)),
         replication: ReplicationFigures { in_sync: status.in_sync, ..source.replication() },

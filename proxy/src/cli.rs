@@ -99,8 +99,8 @@ impl SidecarArgs {
     ///
     /// # Errors
     /// What is wrong, and where.
-    pub fn load(self) -> Result<Config, ConfigError> {
-        Config::load(self.settings, self.config.as_deref())
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(self.settings.clone(), self.config.as_deref())
     }
 }
 

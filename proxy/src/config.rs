@@ -12,7 +12,10 @@
 
 mod address;
 mod check;
+mod control;
+mod endpoint;
 mod recovery;
+mod reload;
 mod settings;
 mod units;
 mod yaml;
@@ -24,7 +27,10 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use address::{Address, AddressError};
+pub use control::Control;
+pub use endpoint::Endpoint;
 pub use recovery::Recovery;
+pub use reload::Reload;
 pub use settings::{Ack, AckFallback, Failover, LogFormat, Miss, Settings, UpstreamConnections};
 pub use units::{Period, Size, UnitError};
 
@@ -41,6 +47,8 @@ pub struct Config {
     pub peer_listen: Option<Address>,
     /// Peers to dial, `host:port`, none twice, none this proxy itself.
     pub peers: Vec<String>,
+    /// Who says who the peers are, in place of `peers`.
+    pub control: Option<Control>,
     /// Whether `peer_listen` may be reachable from other machines without TLS.
     pub peer_insecure: bool,
     /// Mutual TLS of the link; this version refuses it.
@@ -49,7 +57,7 @@ pub struct Config {
     pub tls: Option<AppTls>,
     /// HTTP for operators; always `Address::Tcp`.
     pub admin: Address,
-    /// When a write is answered; always `Ack::Local` in this version.
+    /// When a write is answered.
     pub ack: Ack,
     /// What is done when something breaks.
     pub recovery: Recovery,
@@ -179,7 +187,11 @@ impl Config {
             tls_key: key,
             ..Settings::default()
         };
-        config.recovery.fill(settings)
+        let settings = config.recovery.fill(settings);
+        match config.control {
+            Some(control) => control.fill(settings),
+            None => settings,
+        }
     }
 }
 

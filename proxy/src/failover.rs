@@ -31,7 +31,7 @@ pub(crate) enum Route {
     Local,
     /// Nowhere for a moment: they wait.
     Changing,
-    /// To this peer, by its place in the configuration.
+    /// To this peer, by its place.
     Peer(usize),
     /// Nowhere: they are refused.
     Nobody,
@@ -107,6 +107,11 @@ impl Machine {
     /// For a site with so many peers, served by its memcached.
     pub(crate) fn new(peers: usize, now_ms: u64) -> Self {
         Self { peers, state: State::Local { bad_since_ms: None }, since_ms: now_ms, failovers: 0 }
+    }
+
+    /// There are so many places of peers now; one where nobody is refuses.
+    pub(crate) fn has_places(&mut self, peers: usize) {
+        self.peers = peers;
     }
 
     /// Where the site is.

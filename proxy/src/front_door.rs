@@ -19,7 +19,7 @@ pub(crate) struct FrontDoor {
     /// The workers, in no order.
     pub(crate) inboxes: Vec<Inbox>,
     /// Sessions at the most, over all workers.
-    pub(crate) sessions_max: u64,
+    pub(crate) sessions_max: Arc<AtomicU64>,
     /// Where refusals are counted.
     pub(crate) counters: Arc<WorkerCounters>,
 }
@@ -40,6 +40,11 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Where sessions of peers' apps wait for a seat; the next ones wait in their handshake.
+pub(crate) fn lobby() -> (mpsc::Sender<Arrival>, mpsc::Receiver<Arrival>) {
+    mpsc::channel(TUNNELS_WAITING_MAX)
 }
 
 impl FrontDoor {
@@ -85,7 +90,7 @@ impl FrontDoor {
     async fn seat(&self, arrival: Arrival) {
         let taken: u64 = self.inboxes.iter().map(Inbox::seats).sum();
         let Some(inbox) = self.inboxes.iter().min_by_key(|inbox| inbox.seats()) else { return };
-        if taken >= self.sessions_max {
+        if taken >= self.sessions_max.load(Ordering::Relaxed) {
             self.counters.session_refused(Refusal::Limit);
             arrival.accepted.refuse(&arrival.refusal);
             return;
@@ -95,3 +100,28 @@ impl FrontDoor {
 }
 
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(50);
+/// Sessions of peers' apps that have no seat yet; far more than come while one is given away.
+const TUNNELS_WAITING_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_of_a_peer_beyond_the_bound_waits_in_its_handshake() {
+        let (sessions, waiting) = lobby();
+        let mut taken = sessions.try_reserve_many(TUNNELS_WAITING_MAX).unwrap();
+        let mut beyond = pin!(sessions.clone().reserve_owned());
+        assert!(poll_fn(|cx| Poll::Ready(beyond.as_mut().poll(cx))).await.is_pending());
+        drop(taken.next());
+        beyond.await.unwrap();
+        let mut late = pin!(sessions.clone().reserve_owned());
+        let _full = sessions.try_reserve().unwrap();
+        drop(waiting);
+        assert!(poll_fn(|cx| late.as_mut().poll(cx)).await.is_err(), "the proxy stops: it is told at once");
+    }
+}

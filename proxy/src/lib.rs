@@ -38,6 +38,8 @@
 //! |---|---|
 //! | `front_door`, `worker`, `session`, `downstream`, `upstream` | the data path, from the app to memcached and back |
 //! | [`replication`] | who wrote what last, what is owed to whom, what can be forgotten |
+//! | [`peers`] | who the peers are to be |
+//! | [`agent`] | who asks control for them |
 //! | [`spill`] | keys owed to peers that memory has no room for |
 //! | [`link`] | the connections between proxies |
 //! | [`inventory`] | what a memcached holds, walked and digested |
@@ -57,6 +59,7 @@
 //! ARCHITECTURE.md traces a write through both sites by the names of functions; docs/peer-link.md is the wire.
 
 pub mod admin;
+pub mod agent;
 pub mod audit;
 pub mod backoff;
 mod chance;
@@ -73,6 +76,7 @@ pub mod logging;
 mod memcached;
 pub mod metrics;
 pub mod net;
+pub mod peers;
 pub mod replication;
 mod session;
 pub mod sidecar;

@@ -1,6 +1,6 @@
 //! The link between two proxies of a shard: how what one replica owes reaches the other one.
 //!
-//! Each proxy dials every `--peer` and sends its own mutations on the connection it dialed; acks come back on it.
+//! Each proxy dials every peer and sends its own mutations on the connection it dialed; acks come back on it.
 //! So a pair has two connections, one each way, and each direction lives and dies by itself.
 //!
 //! ```text
@@ -22,15 +22,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod acceptor;
+mod company;
 mod dialer;
 mod directory;
 mod filler;
 mod flusher;
+mod hold;
+mod members;
 pub mod message;
 mod resync;
 mod state;
@@ -45,9 +48,11 @@ use crate::config::Address;
 use crate::fill::Fills;
 use crate::memcached::{commands, incarnation, local};
 use crate::net::{Arrival, Listener};
+use crate::peers::Wanted;
 use crate::replication::{PeerId, Shared};
 use crate::spill::Spill;
 use directory::{Directory, Identity};
+use members::Members;
 
 /// What the links have to know.
 #[derive(Clone, Debug)]
@@ -56,15 +61,17 @@ pub struct LinkConfig {
     pub site: String,
     /// The shard, where one is known.
     pub shard: Option<String>,
-    /// The peers' addresses, in the order of `PeerId`.
+    /// The peers' addresses at the start, in the order of `PeerId`.
     pub peers: Vec<String>,
+    /// The peers that are wanted from then on; without it they stay.
+    pub wanted: Option<watch::Receiver<Wanted>>,
     /// The local memcached.
     pub upstream: Address,
     /// How long memcached may take to let us in.
     pub upstream_timeout: Duration,
     /// Silence after which a peer is given up.
     pub peer_timeout: Duration,
-    /// Bytes a second that a resync reads.
+    /// Bytes a second that a resync reads, at first.
     pub resync_rate: u64,
     /// How long an empty memcached waits for sites that are not there.
     pub warmup_timeout: Duration,
@@ -93,8 +100,8 @@ struct Context {
 }
 
 impl Context {
-    fn peer_addr(&self, peer: PeerId) -> &str {
-        self.config.peers.get(peer.0).map_or("", String::as_str)
+    fn peer_addr(&self, peer: PeerId) -> String {
+        self.directory.address(peer).unwrap_or_default()
     }
 }
 
@@ -121,11 +128,11 @@ pub(crate) fn start(
     drain: CancellationToken,
     tracker: &TaskTracker,
 ) -> (Arc<Links>, Tunnels) {
-    let links = Arc::new(Links::new(&config.peers));
+    let links = Arc::new(Links::new(config.resync_rate));
     let run = chance();
     let identity = Identity { site: config.site.clone(), run, shard: config.shard.clone() };
     let context = Arc::new(Context {
-        directory: Directory::new(config.peers.len()),
+        directory: Directory::new(),
         identity,
         shared,
         links: Arc::clone(&links),
@@ -135,8 +142,9 @@ pub(crate) fn start(
         config,
     });
     let dialers = TaskTracker::new();
-    for peer in (0..context.config.peers.len()).map(PeerId) {
-        dialers.spawn(tracker.track_future(dialer::dial(Arc::clone(&context), peer)));
+    let members = Members::new(Arc::clone(&context), dialers.clone());
+    if let Some(wanted) = context.config.wanted.clone() {
+        tracker.spawn(members.run(wanted));
     }
     dialers.close();
     if let Some(listener) = listener {

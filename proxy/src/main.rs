@@ -6,11 +6,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use memcloud_proxy::audit::{self, Outcome};
-use memcloud_proxy::cli::{self, AuditArgs, Cli, Command};
+use memcloud_proxy::cli::{self, AuditArgs, Cli, Command, SidecarArgs};
 use memcloud_proxy::config::{Config, Settings};
+use memcloud_proxy::logging::SetLevel;
 use memcloud_proxy::sidecar::{self, BindError};
 use memcloud_proxy::spill::SpillError;
 use memcloud_proxy::{descriptors, logging, replication, signals, spill};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Sessions of one thread grow and free buffers that another thread's link task may drop; glibc's allocator keeps
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
 fn obey(command: Command) -> ExitCode {
     match command {
         Command::Sidecar(args) => match args.load() {
-            Ok(config) => run(config),
+            Ok(config) => run(config, &args),
             Err(error) => refuse(&error),
         },
         Command::Audit(args) => match args.fault() {
@@ -49,8 +51,8 @@ fn obey(command: Command) -> ExitCode {
     }
 }
 
-fn run(config: Config) -> ExitCode {
-    logging::install(config.log_format, &config.log_level);
+fn run(config: Config, args: &SidecarArgs) -> ExitCode {
+    let set_level = logging::install(config.log_format, &config.log_level);
     die_of_panics();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = config.summary(), "starting");
     warn_of(&config);
@@ -61,9 +63,11 @@ fn run(config: Config) -> ExitCode {
     };
     let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
+        let (read, read_again) = watch::channel(config.clone());
         tokio::select! {
-            ended = sidecar::run(config, stop.clone()) => ended,
-            asked = signals::ask_twice(stop) => {
+            biased;
+            ended = sidecar::run(config, read_again, stop.clone()) => ended,
+            asked = signals::ask_twice(stop, || read_file_again(args, &set_level, &read)) => {
                 asked.map_err(Into::into).and_then(|()| Err(anyhow::anyhow!("asked twice: some requests were cut off")))
             }
         }
@@ -73,6 +77,22 @@ fn run(config: Config) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
+    }
+}
+
+/// A file that is wrong is refused as a whole.
+fn read_file_again(args: &SidecarArgs, set_level: &SetLevel, read: &watch::Sender<Config>) {
+    if args.config.is_none() {
+        return tracing::warn!("SIGHUP: there is no --config file that could be read again");
+    }
+    match args.load() {
+        Ok(config) => {
+            set_level(&config.log_level);
+            read.send_replace(config);
+        }
+        Err(error) => {
+            tracing::error!(%error, "SIGHUP: the file is refused, and the configuration stays as it is")
+        }
     }
 }
 

@@ -6,5 +6,6 @@
 
 pub(crate) mod commands;
 pub(crate) mod crawler;
+pub(crate) mod deletion;
 pub(crate) mod incarnation;
 pub(crate) mod local;

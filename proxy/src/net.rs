@@ -7,7 +7,9 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -40,7 +42,7 @@ pub async fn connect(address: &Address) -> io::Result<Stream> {
         Address::Tcp(host_port) => {
             let stream = TcpStream::connect(host_port.as_str()).await?;
             stream.set_nodelay(true)?;
-            keep_alive(&stream)?;
+            notice_death(&stream)?;
             Ok(Stream::Tcp(stream))
         }
         Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
@@ -246,5 +248,45 @@ fn keep_alive(stream: &impl std::os::fd::AsFd) -> io::Result<()> {
     socket2::SockRef::from(stream).set_keepalive(true)
 }
 
+/// The same where we dialled: gates may stay closed until it is known that nobody is there any more, so it is found out
+/// within half a minute, and not after the kernel's hours.
+fn notice_death(stream: &TcpStream) -> io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    let probes = TcpKeepalive::new().with_time(SILENT_FOR).with_interval(PROBE_EVERY).with_retries(PROBES);
+    socket.set_tcp_keepalive(&probes)?;
+    // A machine does not lose itself. And a process of its own that stands still, and so takes nothing, would count as dead.
+    if !stream.peer_addr()?.ip().is_loopback() {
+        socket.set_tcp_user_timeout(Some(UNHEARD_FOR))?;
+    }
+    Ok(())
+}
+
+/// A neighbour that says nothing for so long is asked by the kernel whether it is there,
+const SILENT_FOR: Duration = Duration::from_secs(10);
+/// so often,
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// so many times.
+const PROBES: u32 = 4;
+/// One that has not taken what it was sent for so long is gone.
+const UNHEARD_FOR: Duration = Duration::from_secs(30);
 /// Connections the kernel may hold for us between two turns of the accepting task.
 const ACCEPT_QUEUE: i32 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_neighbour_is_noticed_where_we_dialled() {
+        let listener = Listener::bind(&Address::Tcp("127.0.0.1:0".to_owned())).await.expect("a free port");
+        let Listener::Tcp(bound) = &listener else { panic!("TCP") };
+        let address = Address::Tcp(bound.local_addr().expect("an address").to_string());
+        let Ok(Stream::Tcp(stream)) = connect(&address).await else { panic!("it listens") };
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.keepalive().expect("an option") && stream.nodelay().expect("an option"));
+        assert_eq!(socket.tcp_keepalive_time().expect("an option"), SILENT_FOR);
+        assert_eq!(socket.tcp_keepalive_interval().expect("an option"), PROBE_EVERY);
+        assert_eq!(socket.tcp_keepalive_retries().expect("an option"), PROBES);
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), None, "one that stands still is not dead");
+    }
+}

@@ -44,6 +44,7 @@
 //!   not in sync until a flush that the peer accepts.
 
 mod clock;
+mod company;
 pub(crate) mod effect;
 mod flush;
 mod forget;
@@ -52,6 +53,7 @@ mod history;
 mod incarnation;
 mod listing;
 mod local;
+mod membership;
 mod mutation;
 mod peer;
 mod promised;
@@ -72,16 +74,20 @@ mod wall_clock;
 mod warmth;
 
 pub use clock::{Clock, TooFarAhead};
+pub use company::Company;
 pub use history::{Authority, Loss, Memory};
 pub use incarnation::Incarnation;
 pub use listing::{Left, Listing};
 pub use memcloud_protocol::memcache::expiry::Expiry;
 pub use mutation::{Effect, Marks, Owed, Payload};
-pub use replica::{Bounds, LaneId, Mark, Offer, PeerId, Replica, Slot};
+pub use replica::{Bounds, LaneId, Mark, Offer, PEERS_MAX, PeerId, Replica, Slot};
 pub use settled::Settled;
-pub use shared::{Begin, Board, Lists, Outcome, Progress, Shared, Wait, Waiter, Woken, next_lane};
-pub use state::{Claim, HOLD_MS};
+pub use shared::{
+    Begin, Board, Guard, Lists, Outcome, Progress, Shared, Shut, Wait, Waiter, Woken, next_lane,
+};
+pub use state::{Basis, Claim, HOLD_MS};
 pub use status::{Counters, Gap, PeerCounters, PeerStatus};
 pub use version::{Origin, Version, WireTime};
 pub use versioned::Unversioned;
 pub use wall_clock::wall_clock_ms;
+pub(crate) use wall_clock::wall_clock_us;

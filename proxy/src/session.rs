@@ -17,6 +17,7 @@
 
 mod binary;
 mod flush;
+mod gate;
 mod intent;
 mod label;
 mod local;
@@ -28,7 +29,6 @@ mod versioned;
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use memcloud_protocol::memcache::Dialect;
@@ -38,9 +38,10 @@ use tokio::task::coop::unconstrained;
 use crate::downstream::{Awaiting, Downstream, End};
 use crate::front_door::Seat;
 use crate::net::Stream;
-use crate::replication::{Begin, Effect, LaneId, Outcome, Shared, Slot, Wait};
-use crate::upstream::{Hold, Upstream};
+use crate::replication::{LaneId, Wait};
+use crate::upstream::Upstream;
 use crate::worker::Context;
+use gate::HeldGate;
 
 /// An app's connection.
 pub(crate) struct Session {
@@ -117,32 +118,6 @@ enum Next {
     Step(Step),
 }
 
-/// A gate that was granted to a session that waited; given back unless it is used.
-struct HeldGate {
-    gate: Option<(Slot, Arc<Shared>)>,
-    /// The order the gate was granted in; of no use on another connection.
-    lane: LaneId,
-    /// Whose gate it is; none for everything's.
-    key: Option<Box<[u8]>>,
-}
-
-impl HeldGate {
-    fn used(mut self, lane: LaneId, key: Option<&[u8]>) -> Option<Slot> {
-        let fits = self.lane == lane && self.key.as_deref() == key;
-        self.gate.take_if(|_| fits).map(|(slot, _)| slot)
-    }
-}
-
-impl Drop for HeldGate {
-    fn drop(&mut self) {
-        if let Some((slot, shared)) = self.gate.take() {
-            let outcome =
-                if slot == Slot::FLUSH { Outcome::Flush(false) } else { Outcome::Key(slot, Effect::None) };
-            shared.complete(vec![outcome], 0);
-        }
-    }
-}
-
 /// How a session begins.
 pub(crate) struct Opening {
     /// Read before it came here.
@@ -166,28 +141,8 @@ pub(crate) async fn run(
     context.counters.session_opened(opening.tunnelled);
     downstream.deliver(&opening.welcome);
     downstream.flush();
-    let mut session = Session {
-        context: Rc::clone(&context),
-        downstream,
-        home: shared.clone(),
-        shared,
-        generation: 0,
-        seat,
-        tunnelled: opening.tunnelled,
-        own: None,
-        dialect: None,
-        look_again: !opening.read.is_empty(),
-        input: opening.read,
-        skip: 0,
-        granted: None,
-        refusal: None,
-        alone: false,
-        asked_capability: false,
-        answered: false,
-        behind_get: false,
-        pipelined: false,
-        keys_sent: 0,
-    };
+    let tunnelled = opening.tunnelled;
+    let mut session = Session::new(&context, downstream, shared, seat, opening);
     if context.settings.dedicated {
         // A refusal of memcached's (too many connections) is to be heard before the first request.
         if session.must_move() {
@@ -205,10 +160,41 @@ pub(crate) async fn run(
     }
     session.close().await;
     context.sessions.leave(seat);
-    context.counters.session_closed(opening.tunnelled);
+    context.counters.session_closed(tunnelled);
 }
 
 impl Session {
+    fn new(
+        context: &Rc<Context>,
+        downstream: Rc<Downstream>,
+        shared: Option<Rc<Upstream>>,
+        seat: usize,
+        opening: Opening,
+    ) -> Self {
+        Self {
+            context: Rc::clone(context),
+            downstream,
+            home: shared.clone(),
+            shared,
+            generation: 0,
+            seat,
+            tunnelled: opening.tunnelled,
+            own: None,
+            dialect: None,
+            look_again: !opening.read.is_empty(),
+            input: opening.read,
+            skip: 0,
+            granted: None,
+            refusal: None,
+            alone: false,
+            asked_capability: false,
+            answered: false,
+            behind_get: false,
+            pipelined: false,
+            keys_sent: 0,
+        }
+    }
+
     async fn take_step(&mut self, step: Step) {
         match step {
             Step::Over => {}
@@ -282,7 +268,7 @@ impl Session {
 
     /// While the proxy drains, a session is over once all that was received is answered.
     fn drained(&self, flushed: bool) -> Poll<Step> {
-        if flushed && self.downstream.in_flight() == 0 && !self.downstream.has_unsent() {
+        if flushed && self.downstream.owed.in_flight() == 0 && !self.downstream.has_unsent() {
             return Poll::Ready(Step::Over);
         }
         self.downstream.set_awaiting(Awaiting::Idle);
@@ -326,7 +312,7 @@ impl Session {
                 used += skipped;
                 continue;
             }
-            if !self.downstream.has_room() || self.alone && self.downstream.in_flight() > 0 {
+            if !self.downstream.has_room() || self.alone && self.downstream.owed.in_flight() > 0 {
                 // A gate must not wait for an app to read.
                 drop(self.granted.take());
                 break Next::Blocked;
@@ -374,49 +360,6 @@ impl Session {
             None => Ok(upstream),
         }
     }
-
-    /// The gate for a write of `key`, which must be sent at once; `None` where nothing is replicated.
-    fn gate(&mut self, key: &[u8], upstream: &Upstream) -> Result<Option<Hold>, Step> {
-        let Some(replication) = &self.context.replication else { return Ok(None) };
-        if upstream.is_tunnel() {
-            return Ok(None);
-        }
-        if upstream.is_own() && self.downstream.may_hold_up_answers() {
-            return Err(Step::Idle);
-        }
-        let now_ms = self.context.wall_ms();
-        let versioned = replication.is_versioned();
-        if let Some(slot) = self.granted.take().and_then(|held| held.used(upstream.lane(), Some(key))) {
-            let promised = versioned.then(|| replication.lock().promise(now_ms));
-            return Ok(Some(Hold::of(slot, promised)));
-        }
-        let (begin, promised) = match versioned {
-            true => replication.begin_promised(key, upstream.lane(), now_ms),
-            false => (replication.begin(key, upstream.lane()), None),
-        };
-        match begin {
-            Begin::Granted(slot) => Ok(Some(Hold::of(slot, promised))),
-            Begin::Waiting(wait) => Err(Step::Gate(wait, upstream.lane(), Some(key.into()))),
-        }
-    }
-
-    /// The gate of everything.
-    fn gate_of_all(&mut self, upstream: &Upstream) -> Result<bool, Step> {
-        let Some(replication) = &self.context.replication else { return Ok(false) };
-        if upstream.is_tunnel() {
-            return Ok(false);
-        }
-        if upstream.is_own() && self.downstream.may_hold_up_answers() {
-            return Err(Step::Idle);
-        }
-        if self.granted.take().and_then(|held| held.used(upstream.lane(), None)).is_some() {
-            return Ok(true);
-        }
-        match replication.begin_flush() {
-            Begin::Granted(_) => Ok(true),
-            Begin::Waiting(wait) => Err(Step::Gate(wait, upstream.lane(), None)),
-        }
-    }
 }
 
 /// What memcached has not taken yet, before an app is read again.
@@ -425,3 +368,6 @@ const UNSENT_MAX: usize = 1024 * 1024;
 const READS_A_TURN: usize = 4;
 /// A request with a body beyond this is never held as a whole: it gets its own connection and streams.
 const WHOLE_REQUEST_MAX: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

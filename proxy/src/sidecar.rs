@@ -12,8 +12,10 @@
 //! memcached, and the end comes in this order: apps first, then what is owed to peers, then the rest. Refuses to
 //! know how any part works.
 
+mod control;
 mod failover;
 mod lists;
+mod reload;
 mod source;
 mod versions;
 
@@ -31,14 +33,16 @@ use crate::admin;
 use crate::config::{Ack, AckFallback, Address, Config, Miss, UpstreamConnections};
 use crate::failover::Switch;
 use crate::fill::Fills;
-use crate::front_door::FrontDoor;
+use crate::front_door::{self, FrontDoor};
 use crate::link::{self, LinkConfig};
 use crate::metrics::WorkerCounters;
 use crate::net::{Arrival, Listener};
-use crate::replication::{Bounds, Shared};
+use crate::peers::{Peer, PeerSet};
+use crate::replication::{Bounds, Shared, wall_clock_ms};
 use crate::spill::Spill;
-use crate::upstream::{Monitor, UpstreamState};
+use crate::upstream::Monitor;
 use crate::worker::{AckSettings, Parts, Settings, Worker};
+use reload::{Limits, Reloading};
 use source::Source;
 
 /// An address could not be bound.
@@ -56,18 +60,24 @@ struct Doors {
     peers: Option<Listener>,
 }
 
-/// Runs until `stop` is cancelled, then drains.
+/// Runs until `stop` is cancelled, then drains. What is `read_again` takes effect as far as it can.
 ///
 /// # Errors
 /// [`BindError`] if an address cannot be bound; else a thread cannot be started.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    read_again: watch::Receiver<Config>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let doors = Doors::open(&config).await?;
     let admin = TcpListener::bind(config.admin.to_string()).await;
     let admin = admin.map_err(|source| failed(&config.admin, "--admin", source))?;
-    serve(config, doors, stop, |source, stop| tokio::spawn(admin::serve(admin, source, stop))).await
+    serve(config, doors, read_again, stop, |source, _, stop| tokio::spawn(admin::serve(admin, source, stop)))
+        .await
 }
 
-/// The same in a simulation: nothing listens on `--admin`, and what would be shown there is given to `serving`.
+/// The same in a simulation: nothing listens on `--admin`, and what would be shown there is given to `serving`, with the
+/// set of peers.
 ///
 /// # Errors
 /// As [`run`].
@@ -75,11 +85,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 pub async fn simulate(
     config: Config,
     stop: CancellationToken,
-    serving: impl FnOnce(Arc<dyn admin::AdminSource>),
+    serving: impl FnOnce(Arc<dyn admin::AdminSource>, Arc<PeerSet>),
 ) -> anyhow::Result<()> {
     let doors = Doors::open(&config).await?;
-    serve(config, doors, stop, |source, _| {
-        serving(source);
+    let (_, nothing) = watch::channel(config.clone());
+    serve(config, doors, nothing, stop, |source, peers, _| {
+        serving(source, peers);
         tokio::spawn(async { Ok(()) })
     })
     .await
@@ -88,11 +99,18 @@ pub async fn simulate(
 async fn serve(
     config: Config,
     doors: Doors,
+    read_again: watch::Receiver<Config>,
     stop: CancellationToken,
-    show: impl FnOnce(Arc<Source>, CancellationToken) -> JoinHandle<std::io::Result<()>>,
+    show: impl FnOnce(Arc<Source>, Arc<PeerSet>, CancellationToken) -> JoinHandle<std::io::Result<()>>,
 ) -> anyhow::Result<()> {
+    let given = config.clone();
+    let (config, recalled) = control::recall(config);
     let shared = (!config.peers.is_empty() || doors.peers.is_some())
         .then(|| Shared::new(&config.site, config.peers.len(), bounds(&config)));
+    if let Some(shared) = &shared {
+        shared.lock().begin_life(wall_clock_ms());
+    }
+    let (peers, followed) = PeerSet::new(&config.site, configured(&config));
     let spill = lists::open(&config, shared.as_ref())?;
     if let Some(shared) = shared.as_ref().filter(|_| config.ack == Ack::Peer) {
         shared.show_progress(config.workers);
@@ -103,10 +121,11 @@ async fn serve(
     }
     let (monitor, upstream) =
         Monitor::new(config.upstream.clone(), config.upstream_timeout, Arc::clone(&wanted), shared.clone());
+    monitor.meet().await;
     let monitor = tokio::spawn(monitor.run());
     let versions = shared.clone().map(|shared| tokio::spawn(versions::follow(upstream.clone(), shared)));
 
-    let (sessions, tunnelled) = mpsc::channel(TUNNELS_WAITING_MAX);
+    let (sessions, tunnelled) = front_door::lobby();
     let fills =
         (config.recovery.miss == Miss::Peer).then(|| Arc::new(Fills::new(config.recovery.miss_timeout)));
     let tracker = TaskTracker::new();
@@ -114,19 +133,29 @@ async fn serve(
     let (links, tunnels) = shared
         .as_ref()
         .map(|shared| {
-            let link = link_config(&config, spill.clone(), fills.clone(), sessions);
+            let link = LinkConfig {
+                wanted: Some(followed),
+                ..link_config(&config, spill.clone(), fills.clone(), sessions)
+            };
             link::start(link, doors.peers, Arc::clone(shared), links_stop.clone(), &tracker)
         })
         .unzip();
-    let mut source = Source::new(&config, upstream.clone(), shared.clone(), links, spill.clone(), fills);
+    let mut source =
+        Source::new(&config, upstream.clone(), shared.clone(), links.clone(), spill.clone(), fills);
     let failover = failover::start(&config, tunnels, &upstream, shared.as_ref(), &mut source);
+    let peers = Arc::new(peers);
+    let control = control::prepare(&config, &mut source);
     let source = Arc::new(source);
+    let control = control.map(|prepared| prepared.start(&config, recalled, &peers, &source, &stop));
     let workers_stop = CancellationToken::new();
+    let limits = Limits::of(&config);
     let workers =
-        start_workers(&config, shared.clone(), upstream, failover, &wanted, &source, &workers_stop).await?;
+        start_workers(&config, &limits, shared.clone(), failover, &wanted, &source, &workers_stop).await?;
     let admin_stop = CancellationToken::new();
-    let admin = show(Arc::clone(&source), admin_stop.clone());
-    let front_door = open_front_door(&config, doors.apps, tunnelled, &workers, &source, &stop);
+    let admin = show(Arc::clone(&source), Arc::clone(&peers), admin_stop.clone());
+    let front_door = open_front_door(&limits, doors.apps, tunnelled, &workers, &source, &stop);
+    let reloading = Reloading { config: given, peers, shared: shared.clone(), links, limits };
+    let reloading = tokio::spawn(reloading.follow(read_again));
     tracing::info!(listen = %list(&config.listen), upstream = %config.upstream, admin = %config.admin, "serving");
 
     stop.cancelled().await;
@@ -141,7 +170,9 @@ async fn serve(
     };
     let cut_off = timeout(config.drain_timeout * 3 / 4, ended).await.is_err();
     if cut_off {
-        tracing::warn!("some apps were cut off: they were not done within --drain-timeout");
+        tracing::warn!(
+            "some apps were cut off, or writes of theirs are not settled: memcached or they were not done within --drain-timeout"
+        );
     }
     links_stop.cancel();
     tracker.close();
@@ -151,9 +182,13 @@ async fn serve(
     if let (Some(spill), Some(shared)) = (spill, &shared) {
         lists::close(spill, shared, !cut_off).await;
     }
+    if let Some(control) = control {
+        let _ = control.await;
+    }
     admin_stop.cancel();
     let _ = admin.await;
     monitor.abort();
+    reloading.abort();
     if let Some(versions) = versions {
         versions.abort();
     }
@@ -183,8 +218,8 @@ fn failed(address: &Address, flag: &'static str, source: std::io::Error) -> Bind
 
 async fn start_workers(
     config: &Config,
+    limits: &Limits,
     replication: Option<Arc<Shared>>,
-    upstream: watch::Receiver<UpstreamState>,
     failover: Option<Arc<Switch>>,
     wanted: &Arc<Notify>,
     source: &Arc<Source>,
@@ -192,10 +227,10 @@ async fn start_workers(
 ) -> anyhow::Result<Vec<Worker>> {
     let figures = Arc::clone(source);
     let parts = Parts {
-        settings: settings(config),
+        settings: settings(config, limits),
         replication,
         fills: source.fills(),
-        upstream,
+        upstream: source.upstream(),
         upstream_wanted: Arc::clone(wanted),
         notes: Arc::default(),
         failover,
@@ -215,7 +250,7 @@ async fn start_workers(
 }
 
 fn open_front_door(
-    config: &Config,
+    limits: &Limits,
     listeners: Vec<Listener>,
     tunnelled: mpsc::Receiver<Arrival>,
     workers: &[Worker],
@@ -226,7 +261,7 @@ fn open_front_door(
     source.add_front_door(Arc::clone(&counters));
     let door = Arc::new(FrontDoor {
         inboxes: workers.iter().map(Worker::inbox).collect(),
-        sessions_max: config.max_sessions as u64,
+        sessions_max: Arc::clone(&limits.sessions_max),
         counters,
     });
     let tracker = TaskTracker::new();
@@ -238,13 +273,12 @@ fn open_front_door(
     tracker
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, limits: &Limits) -> Settings {
     Settings {
         upstream: config.upstream.clone(),
         upstream_timeout_us: u64::try_from(config.upstream_timeout.as_micros()).unwrap_or(u64::MAX),
         dedicated: config.upstream_connections == UpstreamConnections::Dedicated,
-        waiting_bytes_max: usize::try_from(config.session_buffer_bytes).unwrap_or(usize::MAX)
-            / config.workers.max(1),
+        waiting_bytes_max: Arc::clone(&limits.waiting_bytes_max),
         shared_connections: config.shared_connections,
         ack: (config.ack == Ack::Peer).then_some(AckSettings {
             timeout: config.recovery.ack_timeout,
@@ -252,6 +286,11 @@ fn settings(config: &Config) -> Settings {
             fail: config.recovery.ack_fallback == AckFallback::Fail,
         }),
     }
+}
+
+/// What may wait for apps that do not read, at one worker.
+fn waiting_bytes_max(config: &Config) -> usize {
+    usize::try_from(config.session_buffer_bytes).unwrap_or(usize::MAX) / config.workers.max(1)
 }
 
 fn bounds(config: &Config) -> Bounds {
@@ -270,6 +309,7 @@ fn link_config(
 ) -> LinkConfig {
     LinkConfig {
         lists,
+        wanted: None,
         site: config.site.clone(),
         shard: None,
         peers: config.peers.clone(),
@@ -284,9 +324,12 @@ fn link_config(
     }
 }
 
+/// The peers that the configuration names; who they are is heard when they answer.
+fn configured(config: &Config) -> Vec<Peer> {
+    let peer = |address: &String| Peer { site: None, address: address.clone() };
+    config.peers.iter().map(peer).collect()
+}
+
 fn list(addresses: &[Address]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
-
-/// Sessions of peers' apps that have no seat yet; the next ones wait in their handshake.
-const TUNNELS_WAITING_MAX: usize = 64;

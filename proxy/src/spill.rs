@@ -193,6 +193,18 @@ impl Spill {
         Ok(Arc::new(Self { inner, writer: Mutex::new(Some(thread)), stopped_ms }))
     }
 
+    /// A peer has come to a place where there is none; a list of its own begins there.
+    pub fn join(&self, peer: PeerId, name: &str) {
+        self.inner.lock().waiting.join(peer.0, Some(name.to_owned()));
+        self.inner.wake.notify_one();
+    }
+
+    /// A peer has gone: its list is of no use any more.
+    pub fn part(&self, peer: PeerId) {
+        self.inner.lock().waiting.join(peer.0, None);
+        self.inner.wake.notify_one();
+    }
+
     /// Puts a key on a peer's list. Never waits for a disk.
     pub fn push(&self, peer: PeerId, key: Arc<[u8]>) {
         self.tell(vec![Listing::Add { peer, key }]);

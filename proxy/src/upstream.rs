@@ -14,6 +14,8 @@
 //! answer never came is reported as *unknown* only after memcached has closed the connection, when it can no
 //! longer be carried out. Refuses to know how requests were decoded.
 
+mod batch;
+mod binary_only;
 mod capability;
 mod connection;
 mod explicit_cas;
@@ -27,6 +29,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
+use std::time::Duration;
 
 pub(crate) use capability::Capability;
 pub(crate) use capability::{Monitor, UpstreamState};
@@ -186,9 +189,9 @@ impl Upstream {
     }
 
     fn asked(&self, pending: &Pending) {
-        pending.downstream.asked(pending.keys);
+        pending.downstream.owed.asked(pending.keys);
         if pending.write.is_some() && self.context.fills.is_some() {
-            pending.downstream.changing(1);
+            pending.downstream.owed.changing(1);
         }
     }
 
@@ -209,7 +212,7 @@ impl Upstream {
     /// Takes back the last expectation, whose request memcached has refused in its answer to the one before.
     pub(crate) fn expect_no_more(&self) {
         if let Some(pending) = self.state.borrow_mut().pending.pop_back() {
-            pending.downstream.replied(pending.keys);
+            pending.downstream.owed.replied(pending.keys);
         }
     }
 
@@ -286,10 +289,23 @@ impl Upstream {
             return;
         }
         let since = front.asked_us.max(state.heard_us);
-        if now_us.saturating_sub(since) > self.context.settings.upstream_timeout_us && !state.timed_out {
+        if now_us.saturating_sub(since) > self.patience_us() && !state.timed_out {
             state.timed_out = true;
             drop(state);
             self.schedule();
+        }
+    }
+
+    /// How long an answer may take. A peer that serves may keep that of a write until its own peers have it, of which this
+    /// site, whose memcached is away, is one.
+    fn patience_us(&self) -> u64 {
+        let usual = self.context.settings.upstream_timeout_us;
+        match &self.context.acks {
+            Some(acks) if self.is_tunnel() => {
+                let kept = acks.timeout() + ACK_MARGIN;
+                usual.max(u64::try_from(kept.as_micros()).unwrap_or(u64::MAX))
+            }
+            _ => usual,
         }
     }
 
@@ -301,3 +317,6 @@ impl Upstream {
         }
     }
 }
+
+/// How much later than its time is up an answer of a peer's may come.
+const ACK_MARGIN: Duration = Duration::from_millis(500);

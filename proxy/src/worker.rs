@@ -9,6 +9,8 @@
 //! replica's lock. Refuses to know the configuration: what it needs is handed to it.
 
 mod acks;
+#[cfg(test)]
+pub(crate) mod bare;
 mod context;
 mod route;
 mod sessions;
@@ -53,6 +55,11 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
+    fn new() -> (Self, mpsc::Receiver<(Arrival, Seat)>) {
+        let (arrivals, taken) = mpsc::channel(INBOX_MAX);
+        (Self { arrivals, seats: Arc::default() }, taken)
+    }
+
     /// Sessions it has, those included that are on their way.
     pub(crate) fn seats(&self) -> u64 {
         self.seats.load(Ordering::Relaxed)
@@ -86,8 +93,7 @@ pub(crate) struct Parts {
 impl Worker {
     /// Starts the thread. `ready` is told when its shared connections have tried to connect once.
     pub(crate) fn start(number: usize, parts: Parts, ready: oneshot::Sender<()>) -> io::Result<Self> {
-        let (sender, arrivals) = mpsc::channel(INBOX_MAX);
-        let inbox = Inbox { arrivals: sender, seats: Arc::default() };
+        let (inbox, arrivals) = Inbox::new();
         let counters = Arc::new(WorkerCounters::default());
         let known = Arc::clone(&counters);
         let (alive, ended) = oneshot::channel();
@@ -179,6 +185,9 @@ async fn run(
     }
     context.sessions.drain_all();
     context.sessions.empty().await;
+    // However long that takes: who stops the workers has a limit, and tells.
+    context.settling.close();
+    context.settling.wait().await;
 }
 
 /// Shared connections that have tried to connect once, so that the first app does not come too early.
@@ -211,3 +220,46 @@ async fn tick(context: Rc<Context>) {
 const INBOX_MAX: usize = 1024;
 /// How often time-outs are looked for and the wall clock is followed.
 const TICK: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use super::*;
+    use crate::net::Accepted;
+
+    fn arrival() -> Arrival {
+        let (app, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (read, welcome, refusal) = (Vec::new(), Vec::new(), Vec::new());
+        Arrival { accepted: Accepted::Unix(app), read, welcome, refusal, tunnelled: false }
+    }
+
+    /// The front door waits; the app has its seat, so others are not let in instead.
+    #[tokio::test]
+    async fn an_app_beyond_a_full_inbox_waits_for_its_worker() {
+        let (inbox, mut taken) = Inbox::new();
+        let rest = inbox.arrivals.try_reserve_many(INBOX_MAX - 1).unwrap();
+        let mut last = pin!(inbox.put(arrival()));
+        assert!(poll_fn(|cx| Poll::Ready(last.as_mut().poll(cx))).await.is_ready(), "there is room for one");
+        let mut beyond = pin!(inbox.put(arrival()));
+        assert!(poll_fn(|cx| Poll::Ready(beyond.as_mut().poll(cx))).await.is_pending());
+        assert_eq!(inbox.seats(), 2);
+        let (_, seat) = taken.recv().await.unwrap();
+        beyond.await;
+        drop((seat, rest));
+        assert_eq!(inbox.seats(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_app_that_waits_for_a_worker_that_stops_is_let_go() {
+        let (inbox, taken) = Inbox::new();
+        let full = inbox.arrivals.try_reserve_many(INBOX_MAX).unwrap();
+        let mut waits = pin!(inbox.put(arrival()));
+        assert!(poll_fn(|cx| Poll::Ready(waits.as_mut().poll(cx))).await.is_pending());
+        drop((full, taken));
+        waits.await;
+        assert_eq!(inbox.seats(), 0);
+    }
+}

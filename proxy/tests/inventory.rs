@@ -10,6 +10,7 @@ use std::time::Duration;
 use memcloud_proxy::config::Address;
 use memcloud_proxy::inventory::{Entry, Inventory, InventoryError, Span, Throttle, compare, fold};
 use memcloud_proxy::replication::{Expiry, wall_clock_ms};
+use memcloud_tests::eventually;
 use tokio::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,11 +27,7 @@ impl Memcached {
         let mut command = Command::new("memcached");
         command.args(["-u", "root", "-m", "128", "-t", "2", "-s"]).arg(&socket).args(options);
         let child = command.stdin(Stdio::null()).spawn().expect("memcached is installed");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while UnixStream::connect(&socket).is_err() {
-            assert!(Instant::now() < deadline, "memcached does not answer");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        eventually("memcached answers", Duration::from_secs(10), || UnixStream::connect(&socket).ok());
         Self { child, socket }
     }
 

@@ -19,6 +19,9 @@ pub struct Status {
     /// Who serves the apps of this site; nothing without `--failover peer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failover: Option<FailoverStatus>,
+    /// Who says who the peers are; nothing without `--control`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlStatus>,
     pub peers: Vec<PeerStatus>,
     /// memcached started empty and is being filled from a peer.
     pub warming: bool,
@@ -56,6 +59,25 @@ pub struct FailoverStatus {
     pub since: u64,
     /// How often a peer has taken over.
     pub total: u64,
+}
+
+/// How this replica stands with control.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ControlStatus {
+    pub url: String,
+    /// `registering`, `pool`, `joining` (it is being filled by its peers) or `placed`.
+    pub state: &'static str,
+    /// It knows this replica, and has answered the last request. If not, the peers stay as they are.
+    pub up: bool,
+    /// This replica's number there.
+    pub replica: Option<u64>,
+    pub app: Option<u32>,
+    pub shard: Option<String>,
+    /// When it has answered last, in milliseconds since 1970.
+    pub heard: Option<u64>,
+    /// Why it is not up, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The memcached behind this proxy.

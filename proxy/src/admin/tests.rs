@@ -24,6 +24,7 @@ impl AdminSource for Fake {
             versioned: true,
             unversioned_because: None,
             failover: None,
+            control: None,
             peers: vec![PeerStatus {
                 site: None,
                 addr: "127.0.0.1:9".to_owned(),
@@ -55,6 +56,10 @@ impl AdminSource for Fake {
 
     fn live(&self) -> Result<(), String> {
         Ok(())
+    }
+
+    fn control(&self) -> Option<ControlFigures> {
+        None
     }
 
     fn counters(&self) -> Vec<Arc<WorkerCounters>> {

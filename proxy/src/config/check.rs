@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::settings::{Ack, Failover, LogFormat, Miss, Settings, UpstreamConnections};
 use super::units::{Period, Size};
-use super::{Address, AppTls, Config, PeerTls, Recovery};
+use super::{Address, AppTls, Config, Control, PeerTls, Recovery};
 
 /// What is wrong between settings: the setting to change and a sentence that ends in what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,12 +39,15 @@ fn refuse_what_comes_later(settings: &Settings) -> Result<(), Problem> {
 
 fn complete(settings: Settings) -> Result<Config, Problem> {
     let recovery = Recovery::of(&settings)?;
+    let site = settings.site.clone().or_else(host_name).unwrap_or_default();
+    let control = Control::of(&settings, &site)?;
     let listen = settings.listen.unwrap_or_else(|| vec![tcp(LISTEN)]);
     let config = Config {
         upstream: settings.upstream.unwrap_or_else(|| tcp(UPSTREAM)),
-        site: settings.site.or_else(host_name).unwrap_or_default(),
+        site,
         peer_listen: settings.peer_listen,
         peers: Vec::new(),
+        control,
         peer_insecure: settings.peer_insecure.unwrap_or(false),
         peer_tls: peer_tls([settings.peer_tls_cert, settings.peer_tls_key, settings.peer_tls_ca])?,
         tls: app_tls([settings.tls_cert, settings.tls_key])?,
@@ -67,7 +70,7 @@ fn complete(settings: Settings) -> Result<Config, Problem> {
         )?,
         session_buffer_bytes: settings.session_buffer_bytes.unwrap_or(SESSION_BUFFER_BYTES).0,
         upstream_timeout: period("upstream_timeout", settings.upstream_timeout, UPSTREAM_TIMEOUT)?,
-        drain_timeout: settings.drain_timeout.map_or(DRAIN_TIMEOUT, |period| period.0),
+        drain_timeout: period_or_none("drain_timeout", settings.drain_timeout, DRAIN_TIMEOUT)?,
         peer_timeout: period("peer_timeout", settings.peer_timeout, PEER_TIMEOUT)?,
         max_clock_skew: period("max_clock_skew", settings.max_clock_skew, MAX_CLOCK_SKEW)?,
         log_format: settings.log_format.unwrap_or(LogFormat::Human),
@@ -80,14 +83,11 @@ fn complete(settings: Settings) -> Result<Config, Problem> {
     check_doors(&config)?;
     check_link(&config)?;
     let peers = check_peers(&config, settings.peer.unwrap_or_default())?;
-    check_ack(config.ack, &peers)?;
-    if config.recovery.failover == Failover::Peer && peers.is_empty() {
-        return refuse(
-            "failover",
-            "there is no peer that could take over; name one with peer, or use `none`",
-        );
+    Control::check(&config, !peers.is_empty())?;
+    // Peers that control names come later, and may go again.
+    if peers.is_empty() && config.control.is_none() {
+        check_alone(&config)?;
     }
-    check_miss(config.recovery.miss, &peers)?;
     Ok(Config { peers, ..config })
 }
 
@@ -108,23 +108,24 @@ fn check_site(site: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-fn check_ack(ack: Ack, peers: &[String]) -> Result<(), Problem> {
-    match ack {
-        Ack::Peer if peers.is_empty() => refuse(
+/// What takes a peer, where there never will be one.
+fn check_alone(config: &Config) -> Result<(), Problem> {
+    if config.ack == Ack::Peer {
+        return refuse(
             "ack",
             "there is no peer whose answer could be waited for; name one with peer, or use `local`",
-        ),
-        Ack::Peer | Ack::Local => Ok(()),
+        );
     }
-}
-
-fn check_miss(miss: Miss, peers: &[String]) -> Result<(), Problem> {
-    match miss {
-        Miss::Peer if peers.is_empty() => {
-            refuse("miss", "there is no peer that could be asked; name one with peer, or use `local`")
-        }
-        Miss::Peer | Miss::Local => Ok(()),
+    if config.recovery.failover == Failover::Peer {
+        return refuse(
+            "failover",
+            "there is no peer that could take over; name one with peer, or use `none`",
+        );
     }
+    if config.recovery.miss == Miss::Peer {
+        return refuse("miss", "there is no peer that could be asked; name one with peer, or use `local`");
+    }
+    Ok(())
 }
 
 fn check_log_level(level: &str) -> Result<(), Problem> {
@@ -263,6 +264,18 @@ fn backlog_bytes(size: Option<Size>) -> Result<u64, Problem> {
     Ok(bytes)
 }
 
+/// One that may be 0: nothing is waited for.
+pub(super) fn period_or_none(
+    setting: &'static str,
+    given: Option<Period>,
+    default: Duration,
+) -> Result<Duration, Problem> {
+    match given {
+        Some(Period(Duration::ZERO)) => Ok(Duration::ZERO),
+        given => period(setting, given, default),
+    }
+}
+
 pub(super) fn period(
     setting: &'static str,
     given: Option<Period>,
@@ -284,11 +297,15 @@ fn tcp(text: &str) -> Address {
     Address::Tcp(text.to_owned())
 }
 
+/// As this machine calls itself.
+pub(super) fn machine() -> Option<String> {
+    let name = rustix::system::uname();
+    name.nodename().to_str().ok().map(str::to_owned)
+}
+
 /// Up to the first dot: a site name is one DNS label, and machines often call themselves by their full name.
 fn host_name() -> Option<String> {
-    let name = rustix::system::uname();
-    let name = name.nodename().to_str().ok()?;
-    name.split('.').next().filter(|label| !label.is_empty()).map(str::to_owned)
+    machine()?.split('.').next().filter(|label| !label.is_empty()).map(str::to_owned)
 }
 
 /// More workers than four seldom pay: memcached itself runs four threads unless told otherwise.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::check::{Problem, period, refuse};
+use super::check::{Problem, period, period_or_none, refuse};
 use super::settings::{AckFallback, Failover, Miss, Settings};
 use super::units::{Period, Size};
 
@@ -32,7 +32,7 @@ impl Recovery {
             ack_timeout: period("ack_timeout", settings.ack_timeout, ACK_TIMEOUT)?,
             ack_fallback: settings.ack_fallback.unwrap_or(AckFallback::Degrade),
             resync_rate: at_least("resync_rate", settings.resync_rate, RESYNC_RATE, RESYNC_RATE_MIN)?,
-            warmup_timeout: settings.warmup_timeout.map_or(WARMUP_TIMEOUT, |period| period.0),
+            warmup_timeout: period_or_none("warmup_timeout", settings.warmup_timeout, WARMUP_TIMEOUT)?,
             miss: settings.miss.unwrap_or(Miss::Local),
             miss_timeout: period("miss_timeout", settings.miss_timeout, MISS_TIMEOUT)?,
             failover: settings.failover.unwrap_or(Failover::None),

@@ -42,6 +42,52 @@ pub struct Settings {
     #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Option::is_none")]
     pub peer: Option<Vec<Address>>,
 
+    /// Where control is, as https://host:port or http://host:port: the replica registers there and is told its peers. May be given
+    /// several times, for processes of control that share a database
+    #[arg(long, env = "MEMCLOUD_CONTROL", value_name = "URL", value_delimiter = ',', value_hint = ValueHint::Url, help_heading = CONTROL)]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Option::is_none")]
+    pub control: Option<Vec<String>>,
+
+    /// The CA that has signed control's certificate, as PEM; none: those that this machine knows
+    #[arg(long, env = "MEMCLOUD_CONTROL_CA", value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = CONTROL)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_ca: Option<PathBuf>,
+
+    /// The file that holds the token for control; it is read again at each request
+    #[arg(long, env = "MEMCLOUD_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = CONTROL)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+
+    /// The app to be a replica of; none: it waits in the pool
+    #[arg(long, env = "MEMCLOUD_APP", value_name = "ID", help_heading = CONTROL)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<u32>,
+
+    /// The shard of that app, as s0
+    #[arg(long, env = "MEMCLOUD_SHARD", value_name = "NAME", help_heading = CONTROL)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<String>,
+
+    /// The host by which apps and peers reach this proxy; none: the one it listens on, or by which it reaches control
+    #[arg(long, env = "MEMCLOUD_ADVERTISE", value_name = "HOST", value_hint = ValueHint::Hostname, help_heading = CONTROL)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+
+    /// The machine it runs on; replicas of one shard are kept apart. None: the host name
+    #[arg(long, env = "MEMCLOUD_MACHINE", value_name = "NAME", help_heading = CONTROL)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+
+    /// Where that machine stands; replicas of one shard are kept apart where there is a choice
+    #[arg(long, env = "MEMCLOUD_AVAILABILITY_ZONE", value_name = "NAME", help_heading = CONTROL)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub availability_zone: Option<String>,
+
+    /// By which control knows this replica again; none: APP/SHARD/SITE, and in the pool MACHINE/SITE
+    #[arg(long, env = "MEMCLOUD_IDENTITY", value_name = "NAME", help_heading = CONTROL)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+
     /// Let --peer-listen be reachable from other machines without TLS
     #[arg(long, env = "MEMCLOUD_PEER_INSECURE", value_name = "BOOL", help_heading = PEERS,
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -258,6 +304,15 @@ impl Settings {
             site: self.site.or(below.site),
             peer_listen: self.peer_listen.or(below.peer_listen),
             peer: self.peer.or(below.peer),
+            control: self.control.or(below.control),
+            control_ca: self.control_ca.or(below.control_ca),
+            token_file: self.token_file.or(below.token_file),
+            app: self.app.or(below.app),
+            shard: self.shard.or(below.shard),
+            advertise: self.advertise.or(below.advertise),
+            machine: self.machine.or(below.machine),
+            availability_zone: self.availability_zone.or(below.availability_zone),
+            identity: self.identity.or(below.identity),
             peer_insecure: self.peer_insecure.or(below.peer_insecure),
             ack: self.ack.or(below.ack),
             ack_timeout: self.ack_timeout.or(below.ack_timeout),
@@ -325,12 +380,16 @@ macro_rules! written_as_text {
 
 written_as_text!(Address, Period, Size);
 
-/// A list, or one address standing for a list of one.
-fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Address>>, D::Error> {
-    struct OneOrMany;
+/// A list, or one item standing for a list of one.
+fn one_or_many<'de, D, T>(from: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display> + Deserialize<'de>,
+{
+    struct OneOrMany<T>(PhantomData<T>);
 
-    impl<'de> Visitor<'de> for OneOrMany {
-        type Value = Option<Vec<Address>>;
+    impl<'de, T: FromStr<Err: fmt::Display> + Deserialize<'de>> Visitor<'de> for OneOrMany<T> {
+        type Value = Option<Vec<T>>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an address or a list of addresses")
@@ -353,10 +412,11 @@ fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Address>
         }
     }
 
-    from.deserialize_any(OneOrMany)
+    from.deserialize_any(OneOrMany(PhantomData))
 }
 
 const PEERS: &str = "Peers";
+const CONTROL: &str = "Control";
 const RECOVERY: &str = "When things break";
 const LIMITS: &str = "Workers and limits";
 const LOGS: &str = "Logs";

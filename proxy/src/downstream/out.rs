@@ -154,11 +154,22 @@ impl Out {
         held.open.get_or_insert(Open { start, form, changed: false });
     }
 
-    /// A part of the answer is complete; more of it comes.
+    /// A part of the answer is complete; more of it comes. If it is long already it is held by itself, so that it can leave
+    /// before the rest has room. Then no error takes its place; only that of the last part.
     pub(super) fn part(&mut self, changed: bool) {
-        if let Some(open) = self.held.as_mut().and_then(|held| held.open.as_mut()) {
-            open.changed |= changed;
+        let long = self.is_long();
+        let Some(open) = self.held.as_mut().and_then(|held| held.open.as_mut()) else { return };
+        open.changed |= changed;
+        if long {
+            open.form = None;
+            self.close(false);
         }
+    }
+
+    /// The answer that was begun is more than should wait for its end.
+    pub(super) fn is_long(&self) -> bool {
+        let open = self.held.as_ref().and_then(|held| held.open);
+        open.is_some_and(|open| self.end() - open.start > OPEN_BYTES_MAX)
     }
 
     /// The answer is complete. If it tells of a change it is held from now on.
@@ -383,6 +394,8 @@ impl Form {
     }
 }
 
+/// Far less than what may wait for an app before no more is read for it.
+const OPEN_BYTES_MAX: u64 = 64 * 1024;
 /// A queue that was once long is not kept.
 const HOLDS_KEPT: usize = 64;
 

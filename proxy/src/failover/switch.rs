@@ -12,8 +12,11 @@ use crate::net::Stream;
 
 /// How a peer is asked to serve: a connection on which it takes an app's requests.
 pub(crate) trait Dial: Send + Sync {
-    /// Opens one to the peer at this place of the configuration, on the caller's event loop.
+    /// Opens one to the peer at this place, on the caller's event loop.
     fn dial(&self, peer: usize) -> Pin<Box<dyn Future<Output = io::Result<Stream>> + Send + '_>>;
+
+    /// Where the peer at this place is.
+    fn address(&self, peer: usize) -> String;
 }
 
 /// A route, and how many were there before it.

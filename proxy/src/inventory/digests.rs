@@ -225,6 +225,10 @@ const STALE: u64 = 1 << 63;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     #[test]
@@ -250,6 +254,29 @@ mod tests {
         assert!(has_room(0, 0, u64::MAX), "the largest item goes alone");
         assert!(has_room(1, 0, BATCH_BYTES) && !has_room(1, 1, BATCH_BYTES));
         assert!(has_room(BATCH_ITEMS - 1, 0, 1) && !has_room(BATCH_ITEMS, 0, 1));
+    }
+
+    /// What becomes of a value of which memcached says that it has `len` bytes, and sends no more than these.
+    async fn digest_of(len: usize, sent: Vec<u8>) -> io::Result<u64> {
+        let (near, mut memcached) = tokio::io::duplex(4096);
+        let server = tokio::spawn(async move {
+            let _ = memcached.write_all(&sent).await;
+        });
+        let digest = digest(&mut Local::over(Box::new(near), Duration::from_secs(60)), 7, len).await;
+        server.abort();
+        digest
+    }
+
+    #[tokio::test]
+    async fn a_value_beyond_the_bound_is_never_held_as_a_whole() {
+        for len in [WHOLE_BYTES_MAX, WHOLE_BYTES_MAX + 1] {
+            let value: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+            let digest = digest_of(len, [&value[..], b"\r\n"].concat()).await.unwrap();
+            assert_eq!(digest, XxHash3_64::oneshot_with_seed(7, &value), "{len}");
+        }
+        // No memory could hold it: as a whole it would not even be counted.
+        let error = digest_of(usize::MAX, vec![b'v'; 3 * WHOLE_BYTES_MAX]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     proptest::proptest! {

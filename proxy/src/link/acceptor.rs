@@ -7,44 +7,39 @@
 //!
 //! Hello is answered before the peer is known, because that answer is what the other side's dialing waits for:
 //! if both sides first waited to know the other, neither ever would.
-//!
-//! While a batch waits, for memcached or for a gate, the last ack is repeated each second: the dialer can tell a
-//! slow memcached from a dead proxy. A link that is told to leave finishes its batch first. A memcached from which
-//! not a byte comes for `--upstream-timeout` ends the link.
 
-use std::future::Future;
-use std::pin::pin;
+mod applier;
+mod mutations;
+mod packet;
+mod resync;
+mod tunnel;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
-
-mod applier;
-mod packet;
-mod resync;
-mod tunnel;
 
 pub(in crate::link) use self::applier::{Applier, Kept, Pause};
 use super::Context;
-use super::directory::{NAMING_GRACE, Seat};
+use super::directory::{Member, NAMING_GRACE, Seat};
 use super::incarnation;
 use super::local::Duplex;
 use super::message::{
     Ack, Decoded, Hello, LINE_MAX, LINK_VERSION, Malformed, Message, Purpose, Refusal, decode,
 };
-use super::state::LinkStopped;
+use super::state::{LinkStopped, PeerLink};
 use crate::net::{Accepted, Listener};
-use crate::replication::{PeerId, Slot, Version, next_lane, wall_clock_ms};
+use crate::replication::next_lane;
 
 /// Accepts links until the context says that it is over.
 pub(super) async fn listen(context: Arc<Context>, listener: Listener) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        let Some(permit) = place(&context, &room).await else { return };
         let accepted = tokio::select! {
             biased;
             () = context.over.cancelled() => return,
@@ -67,18 +62,33 @@ pub(super) async fn listen(context: Arc<Context>, listener: Listener) {
     }
 }
 
+/// A place for the next connection. Who comes while none is free waits in the kernel's queue.
+async fn place(context: &Context, room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    if let Ok(place) = Arc::clone(room).try_acquire_owned() {
+        return Some(place);
+    }
+    if context.links.full().is_power_of_two() {
+        warn!(connections = CONNECTIONS_MAX, "peer listener is full: peers have to wait");
+    }
+    tokio::select! {
+        biased;
+        () = context.over.cancelled() => None,
+        place = Arc::clone(room).acquire_owned() => place.ok(),
+    }
+}
+
 async fn serve(context: Arc<Context>, stream: Box<dyn Duplex>) {
     let (reader, writer) = tokio::io::split(stream);
     let mut inbound = Inbound { context: &context, reader, writer, input: BytesMut::new() };
-    let mut peer = None;
+    let mut known: Option<Member> = None;
     let stopped = match inbound.caller().await {
         Ok(caller) => match caller.purpose {
-            Purpose::Mutations => inbound.run(caller, &mut peer).await,
-            Purpose::Session => match inbound.open_session(&caller, &mut peer).await {
+            Purpose::Mutations => inbound.run(caller, &mut known).await,
+            Purpose::Session => match inbound.open_session(&caller, &mut known).await {
                 Ok(opening) => return inbound.hand_over(opening).await,
                 Err(stopped) => stopped,
             },
-            Purpose::Resync => match inbound.open_resync(&caller, &mut peer).await {
+            Purpose::Resync => match inbound.open_resync(&caller, &mut known).await {
                 Ok(opening) => return inbound.give(opening).await,
                 Err(stopped) => stopped,
             },
@@ -86,11 +96,12 @@ async fn serve(context: Arc<Context>, stream: Box<dyn Duplex>) {
         Err(stopped) => stopped,
     };
     inbound.say_why(stopped).await;
-    match peer {
-        Some(peer) => {
+    match known {
+        Some(Member { peer, .. }) => {
             context.links.stopped(peer.0, stopped);
             let addr = context.peer_addr(peer);
-            if stopped.is_fault() {
+            let addr = addr.as_str();
+            if stopped.is_fault() && !is_old_news(context.links.peer(peer), stopped) {
                 warn!(peer.addr = addr, reason = %stopped, "inbound link stopped");
             } else {
                 info!(peer.addr = addr, reason = %stopped, "inbound link closed");
@@ -101,6 +112,12 @@ async fn serve(context: Arc<Context>, stream: Box<dyn Duplex>) {
             debug!(reason = %stopped, "connection on peer-listen closed");
         }
     }
+}
+
+/// One that keeps coming while it has all its seats is worth a word when their number has doubled.
+fn is_old_news(link: Option<PeerLink>, stopped: LinkStopped) -> bool {
+    let turned_away = link.map_or(0, |link| link.resync.turned_away);
+    stopped == refuse(Refusal::Busy) && !turned_away.is_power_of_two()
 }
 
 /// What a dialer's hello says, once it is judged.
@@ -130,11 +147,13 @@ impl Inbound<'_> {
         }
     }
 
-    async fn run(&mut self, caller: Caller, known: &mut Option<PeerId>) -> LinkStopped {
+    async fn run(&mut self, caller: Caller, known: &mut Option<Member>) -> LinkStopped {
         let run = caller.run;
         match self.greet(caller, known).await {
             Ok((mut applier, seat)) => {
-                let Some(peer) = *known else { return LinkStopped::OutOfTurn };
+                let Some(peer) = known.as_ref().map(|member| member.peer) else {
+                    return LinkStopped::OutOfTurn;
+                };
                 {
                     let mut replica = self.context.shared.lock();
                     replica.met(peer, run);
@@ -144,11 +163,15 @@ impl Inbound<'_> {
                     link.inbound = true;
                     link.counters.links += 1;
                 });
-                info!(peer.addr = self.context.peer_addr(peer), "inbound link streaming");
+                info!(peer.addr = %self.context.peer_addr(peer), "inbound link streaming");
                 let stopped = self.stream(&mut applier, &seat, peer).await;
                 applier.abandon();
                 self.context.links.change(peer.0, |link| link.inbound = false);
-                self.context.shared.lock().inbound_disconnected(peer);
+                let mut replica = self.context.shared.lock();
+                replica.inbound_disconnected(peer);
+                if stopped == LinkStopped::Silent {
+                    replica.fell_silent(peer);
+                }
                 stopped
             }
             Err(stopped) => stopped,
@@ -158,22 +181,29 @@ impl Inbound<'_> {
     async fn greet(
         &mut self,
         caller: Caller,
-        known: &mut Option<PeerId>,
+        known: &mut Option<Member>,
     ) -> Result<(Applier, Seat), LinkStopped> {
         let context = self.context;
         let site = caller.site;
-        let local =
-            incarnation::connect(&context.config.upstream, context.config.upstream_timeout, &context.shared)
-                .await
-                .map_err(|_| refuse(Refusal::UpstreamDown))?;
+        let (upstream, patience) = (&context.config.upstream, context.config.upstream_timeout);
+        let Ok(local) = incarnation::connect(upstream, patience, &context.shared).await else {
+            if let Some(peer) = context.directory.known(&site) {
+                context.shared.lock().heard_of(peer);
+            }
+            return Err(refuse(Refusal::UpstreamDown));
+        };
         self.say(&Message::Hello(Hello {
             version: LINK_VERSION,
             ..context.identity.hello(Purpose::Mutations)
         }))
         .await?;
-        let peer = context.directory.identify(&site, NAMING_GRACE).await.map_err(refuse)?;
+        let member = context.directory.identify(&site, NAMING_GRACE).await.map_err(refuse)?;
+        let peer = member.peer;
         let seat = context.directory.take_seat(peer, context.config.peer_timeout).await.map_err(refuse)?;
-        *known = Some(peer);
+        if member.gone.is_cancelled() {
+            return Err(refuse(Refusal::UnknownPeer));
+        }
+        *known = Some(member);
         context.shared.note_site_of(peer, &site);
         self.say(&Message::Ack(Ack::default())).await?;
         let sites = [site.as_str(), context.identity.site.as_str()];
@@ -210,104 +240,6 @@ impl Inbound<'_> {
         }
     }
 
-    async fn stream(&mut self, applier: &mut Applier, seat: &Seat, peer: PeerId) -> LinkStopped {
-        loop {
-            if let Err(stopped) = self.batch(applier, seat, peer).await {
-                return stopped;
-            }
-        }
-    }
-
-    /// One round: a batch into memcached, its ack out, and whatever it takes until there can be another one.
-    async fn batch(&mut self, applier: &mut Applier, seat: &Seat, peer: PeerId) -> Result<(), LinkStopped> {
-        let mut granted = None;
-        loop {
-            let (used, pause) = applier.fill(&self.input, granted.take())?;
-            let acked = applier.acked();
-            let settling = applier.settle(&self.input);
-            patiently(settling, &mut self.writer, acked).await.map_err(|_| LinkStopped::Upstream)?;
-            self.input.advance(used);
-            self.note_refused(applier, peer);
-            if used > 0 {
-                self.say(&Message::Ack(applier.acked())).await?;
-            }
-            match pause {
-                Pause::Full => {}
-                Pause::Goodbye => return Err(LinkStopped::Goodbye),
-                Pause::Gate(wait) => granted = Some(self.wait(wait, applier.acked(), seat).await?),
-                Pause::Flush { version, delay_s } => {
-                    self.flush(applier, seat, version, delay_s).await?;
-                    self.note_refused(applier, peer);
-                    self.say(&Message::Ack(applier.acked())).await?;
-                }
-                Pause::Hungry { need } => {
-                    let midway = !self.input.is_empty();
-                    self.feed(need, seat, peer).await?;
-                    // A large value over a slow line takes its time; the dialer must not take that for silence.
-                    return if midway { self.say(&Message::Ack(applier.acked())).await } else { Ok(()) };
-                }
-            }
-        }
-    }
-
-    async fn flush(
-        &mut self,
-        applier: &mut Applier,
-        seat: &Seat,
-        version: Version,
-        delay_s: u32,
-    ) -> Result<(), LinkStopped> {
-        let acked = applier.acked();
-        if delay_s > 0 {
-            applier.note_flush(version, wall_clock_ms() + u64::from(delay_s) * 1000);
-            return Ok(());
-        }
-        let mut granted = None;
-        let offer = loop {
-            match applier.offer_flush(version, granted.take()) {
-                Ok(offer) => break offer,
-                Err(wait) => granted = Some(self.wait(wait, acked, seat).await?),
-            }
-        };
-        let flushing = applier.flush(version, offer);
-        patiently(flushing, &mut self.writer, acked).await.map_err(|_| LinkStopped::Upstream)
-    }
-
-    /// Waits for a gate. Nothing of ours is in flight meanwhile, so leaving is safe.
-    async fn wait(
-        &mut self,
-        wait: impl Future<Output = Slot>,
-        acked: Ack,
-        seat: &Seat,
-    ) -> Result<Slot, LinkStopped> {
-        tokio::select! {
-            biased;
-            () = seat.leave.cancelled() => Err(LinkStopped::Replaced),
-            () = self.context.over.cancelled() => Err(LinkStopped::Draining),
-            slot = patiently(wait, &mut self.writer, acked) => Ok(slot),
-        }
-    }
-
-    /// Waits for more bytes, and for a good part of a large value rather than for each piece of it.
-    async fn feed(&mut self, need: usize, seat: &Seat, peer: PeerId) -> Result<(), LinkStopped> {
-        let context = self.context;
-        let before = self.input.len();
-        let missing = need.saturating_sub(before);
-        if before == 0 && self.input.capacity() > INPUT_BYTES_KEPT {
-            self.input = BytesMut::new();
-        }
-        let read = tokio::select! {
-            biased;
-            () = seat.leave.cancelled() => return Err(LinkStopped::Replaced),
-            () = context.over.cancelled() => return Err(LinkStopped::Draining),
-            read = timeout(context.config.peer_timeout, self.read(missing)) => read,
-        };
-        read.map_err(|_| LinkStopped::Silent)??;
-        let received = (self.input.len() - before) as u64;
-        context.links.change(peer.0, |link| link.counters.received_bytes += received);
-        Ok(())
-    }
-
     async fn read(&mut self, missing: usize) -> Result<(), LinkStopped> {
         self.input.reserve(missing.clamp(READ_BYTES, RESERVE_BYTES_MAX));
         match self.reader.read_buf(&mut self.input).await {
@@ -337,6 +269,7 @@ impl Inbound<'_> {
             }
             LinkStopped::Upstream => Refusal::UpstreamDown,
             LinkStopped::Draining => Refusal::Draining,
+            LinkStopped::Parted => Refusal::UnknownPeer,
             _ => return,
         };
         if self.say(&Message::Refused(refusal)).await.is_err() || self.writer.shutdown().await.is_err() {
@@ -345,40 +278,6 @@ impl Inbound<'_> {
         let mut unread = vec![0; READ_BYTES];
         let until = Instant::now() + LINGER;
         while let Ok(Ok(1..)) = tokio::time::timeout_at(until, self.reader.read(&mut unread)).await {}
-    }
-
-    fn note_refused(&self, applier: &mut Applier, peer: PeerId) {
-        let refused = applier.take_refused();
-        if refused > 0 {
-            self.context.links.change(peer.0, |link| link.counters.refused += refused);
-            debug!(
-                peer.addr = self.context.peer_addr(peer),
-                refused, "memcached refused mutations of a peer: their keys are dropped here"
-            );
-        }
-    }
-}
-
-/// Awaits `work`, and repeats the last ack each second so that the dialer keeps its patience. A dialer that is
-/// gone is noticed afterwards: the work itself must be finished.
-async fn patiently<T>(work: impl Future<Output = T>, writer: &mut WriteHalf<Box<dyn Duplex>>, ack: Ack) -> T {
-    let mut work = pin!(work);
-    let mut line = Vec::new();
-    Message::Ack(ack).encode(&mut line);
-    let mut writable = true;
-    loop {
-        let next = Instant::now() + REPEAT_ACK;
-        tokio::select! {
-            biased;
-            done = &mut work => return done,
-            () = sleep_until(next), if writable => {
-                // A cut ack would spoil the stream; whoever has no room for one line has not read for long.
-                writable = matches!(timeout(ACCEPT_PAUSE, writer.write_all(&line)).await, Ok(Ok(())));
-                if !writable {
-                    let _ = writer.shutdown().await;
-                }
-            }
-        }
     }
 }
 
@@ -389,10 +288,10 @@ fn refuse(refusal: Refusal) -> LinkStopped {
 /// Connections on peer-listen at a time; far more than peers there can be.
 const CONNECTIONS_MAX: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-const REPEAT_ACK: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_millis(300);
 const READ_BYTES: usize = 64 << 10;
 /// A length that a peer claims is believed step by step, as the bytes come.
 const RESERVE_BYTES_MAX: usize = 1 << 20;
-/// A buffer that once held a huge value is not kept.
-const INPUT_BYTES_KEPT: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;

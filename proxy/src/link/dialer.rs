@@ -17,6 +17,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 pub(in crate::link) mod raw;
@@ -26,7 +27,7 @@ mod sender;
 use self::sender::Sender;
 pub(in crate::link) use self::sender::item_message;
 use super::Context;
-use super::directory::NAMING_GRACE;
+use super::directory::{Member, NAMING_GRACE};
 use super::local::{self, Duplex};
 use super::message::{Ack, Decoded, LINE_MAX, LINK_VERSION, Malformed, Message, Purpose, decode};
 use super::state::{LinkState, LinkStopped};
@@ -34,17 +35,20 @@ use crate::backoff::Backoff;
 use crate::config::Address;
 use crate::replication::{PeerId, wall_clock_ms};
 
-/// Dials one peer until the proxy stops and nothing is owed any more, or `--drain-timeout` is over.
-pub(super) async fn dial(context: Arc<Context>, peer: PeerId) {
+/// Dials one peer until it is none any more; or until the proxy stops and nothing is owed any more, or
+/// `--drain-timeout` is over.
+pub(super) async fn dial(context: Arc<Context>, member: Member) {
+    let peer = member.peer;
     tokio::select! {
         biased;
+        () = member.gone.cancelled() => return,
         () = redial(&context, peer) => {}
         () = last_moment(&context, peer) => {}
     }
     let left = owed(&context, peer);
     if left > 0 {
         warn!(
-            peer.addr = context.peer_addr(peer),
+            peer.addr = %context.peer_addr(peer),
             left, "stopped with mutations that the peer does not have"
         );
     }
@@ -55,13 +59,17 @@ pub(super) async fn dial(context: Arc<Context>, peer: PeerId) {
 }
 
 /// Resolves when the proxy stops and the drain timeout is over; or before, if nothing is owed and there is no link to
-/// say goodbye on.
+/// say goodbye on, or no goodbye to be said: what is missing beyond that is not made good in a moment.
 async fn last_moment(context: &Context, peer: PeerId) {
     context.drain.cancelled().await;
     let deadline = Instant::now() + context.config.drain_timeout;
     let busy = || {
-        let status = context.shared.lock().status(peer, wall_clock_ms());
-        status.connected || status.backlog_entries > 0
+        let replica = context.shared.lock();
+        let status = replica.status(peer, wall_clock_ms());
+        let bids_goodbye = status.connected && !replica.leaves_something(peer);
+        // What it is owed goes to its list, with what is there.
+        let is_listed = !status.connected && status.gap.is_some_and(|gap| gap.listed);
+        bids_goodbye || (status.backlog_entries > 0 && !is_listed)
     };
     while busy() && Instant::now() < deadline {
         tokio::time::sleep(DRAIN_TICK).await;
@@ -79,16 +87,20 @@ async fn redial(context: &Context, peer: PeerId) {
     let mut last = None;
     loop {
         let began = Instant::now();
-        let stopped = one_link(context, peer).await;
+        let moved = context.directory.moved(peer);
+        let stopped = one_link(context, peer, &moved).await;
         context.links.stopped(peer.0, stopped);
-        if stopped == LinkStopped::Goodbye {
-            return;
+        match stopped {
+            LinkStopped::Goodbye => return,
+            LinkStopped::Silent => context.shared.lock().fell_silent(peer),
+            _ => {}
         }
         context.links.change(peer.0, |link| {
             link.state = LinkState::Down;
             link.stopped = Some(stopped);
         });
         let addr = context.peer_addr(peer);
+        let addr = addr.as_str();
         // The same reason again and again is one piece of news.
         if last != Some(stopped) {
             warn!(peer.addr = addr, reason = %stopped, "link down, dialing again until it is up");
@@ -100,15 +112,27 @@ async fn redial(context: &Context, peer: PeerId) {
             backoff.reset();
             last = None;
         }
-        tokio::time::sleep(backoff.next_delay()).await;
+        tokio::select! {
+            biased;
+            () = moved.cancelled() => backoff.reset(),
+            () = tokio::time::sleep(backoff.next_delay()) => {}
+        }
     }
 }
 
-async fn one_link(context: &Context, peer: PeerId) -> LinkStopped {
-    let addr = Address::Tcp(context.peer_addr(peer).to_owned());
+async fn one_link(context: &Context, peer: PeerId, moved: &CancellationToken) -> LinkStopped {
+    let addr = Address::Tcp(context.peer_addr(peer));
     let patience = context.config.peer_timeout;
-    let Ok(Ok(mut stream)) = timeout(patience, local::connect(&addr)).await else {
-        return LinkStopped::Unreachable;
+    let mut stream = match timeout(patience, local::connect(&addr)).await {
+        Ok(Ok(stream)) => stream,
+        // Its machine says that nobody is there.
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            return LinkStopped::Unreachable;
+        }
+        Ok(Err(_)) | Err(_) => {
+            context.shared.lock().fell_silent(peer);
+            return LinkStopped::Unreachable;
+        }
     };
     let mut input = BytesMut::new();
     match timeout(patience + NAMING_GRACE, greet(context, peer, &mut stream, &mut input)).await {
@@ -116,7 +140,7 @@ async fn one_link(context: &Context, peer: PeerId) -> LinkStopped {
         Ok(Err(stopped)) => return stopped,
         Err(_) => return LinkStopped::Silent,
     }
-    info!(peer.addr = context.peer_addr(peer), "link streaming");
+    info!(peer.addr = %context.peer_addr(peer), "link streaming");
     context.links.change(peer.0, |link| {
         link.state = LinkState::Streaming;
         link.stopped = None;
@@ -128,6 +152,7 @@ async fn one_link(context: &Context, peer: PeerId) -> LinkStopped {
     let mut sender = Sender::new(context, peer, write_half, &acked);
     let stopped = tokio::select! {
         biased;
+        () = moved.cancelled() => LinkStopped::Moved,
         stopped = acks(context, peer, read_half, input, &acked) => stopped,
         stopped = sender.run() => stopped,
     };
@@ -205,7 +230,7 @@ async fn acks(
             if refused > told {
                 told = refused;
                 warn!(
-                    peer.addr = context.peer_addr(peer),
+                    peer.addr = %context.peer_addr(peer),
                     refused, "the peer refuses mutations: our clock is too far ahead of its own"
                 );
             }

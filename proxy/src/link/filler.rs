@@ -8,7 +8,7 @@
 //!
 //! One connection to one peer at a time, the first that is linked both ways and not being filled itself. What comes is a
 //! *state* (`replication/state.rs`): it loses to every newer write and to every deletion. A key that the peer lacks is left
-//! alone, and so is one that is still owed to a third site.
+//! alone, and so is one that is still owed to a third site, or is being written.
 //!
 //! Promises that misses cost no time while no peer answers: then, and while one lets `--miss-timeout` pass, nobody is
 //! asked. Refuses to know who waits.
@@ -21,10 +21,12 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
 use super::Context;
+use super::company::Companions;
+use super::hold::{Hold, is_linked};
 use super::message::{Decoded, Message, decode};
 use super::resync::{Applying, READ_KEYS, Taker};
 use crate::fill::{Fills, Landing};
-use crate::replication::{PeerId, wall_clock_ms};
+use crate::replication::{Basis, PeerId};
 
 /// Fills until the proxy stops.
 pub(super) async fn run(context: Arc<Context>, fills: Arc<Fills>) {
@@ -46,41 +48,40 @@ pub(super) async fn run(context: Arc<Context>, fills: Arc<Fills>) {
     fills.close();
 }
 
-/// The ledger keeps what a state must not beat, for as long as states may come.
-struct Hold<'a>(&'a Context);
-
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        self.0.shared.lock().hold(false);
-    }
-}
-
 async fn fill(context: &Arc<Context>, fills: &Fills) -> io::Result<()> {
-    let (peer, mut taker) = find(context).await?;
+    let (peer, mut taker, companions) = find(context).await?;
+    let _member = context.directory.member(peer);
     let site = taker.site().to_owned();
-    let mut applying = Applying::from(context, peer, &site).await?;
-    context.shared.lock().hold(true);
-    let _hold = Hold(context);
-    info!(peer.addr = context.peer_addr(peer), "misses are filled from this peer");
+    let mut applying = Applying::from(context, peer, &site).await?.at_once();
+    let _hold = Hold::on(&context.shared);
+    info!(peer.addr = %context.peer_addr(peer), "misses are filled from this peer");
+    companions.begin();
     fills.open();
     loop {
         tokio::select! {
             biased;
-            () = unlinked(context, peer) => return Ok(()),
+            () = companions.broken() => return Ok(()),
             keys = fills.wanted(READ_KEYS) => fetch(context, fills, &mut taker, &mut applying, &keys).await?,
         }
     }
 }
 
-/// A connection to a peer that can fill; to one that is being filled itself only if there is no other.
-async fn find(context: &Context) -> io::Result<(PeerId, Taker)> {
+/// A connection to a peer that can fill; to one that is being filled itself only if there is no other, and never to one
+/// that does not hear whom we hear or misses something of them, nor while somebody is away whom a short break would leave to be compared with.
+async fn find(context: &Context) -> io::Result<(PeerId, Taker, Companions<'_>)> {
     let mut warming = None;
-    for peer in (0..context.config.peers.len()).map(PeerId).filter(|peer| is_linked(context, *peer)) {
+    let peers: Vec<PeerId> = context.shared.lock().peer_ids().collect();
+    for peer in peers.into_iter().filter(|peer| is_linked(context, *peer)) {
         let patience = context.config.peer_timeout;
-        let Ok(mut taker) = Taker::dial(context, peer, patience).await else { continue };
+        let companions = Companions::with(context, peer);
+        let Ok(mut taker) = Taker::dial(context, peer, patience, &companions).await else { continue };
+        if taker.company.they_lack || companions.are_hasty() {
+            continue;
+        }
         match taker.is_warming().await {
-            Ok(false) => return Ok((peer, taker)),
-            Ok(true) => warming = Some((peer, taker)),
+            Ok(None) => {}
+            Ok(Some(false)) => return Ok((peer, taker, companions)),
+            Ok(Some(true)) => warming = Some((peer, taker, companions)),
             Err(_) => {}
         }
     }
@@ -112,9 +113,9 @@ async fn fetch(
         let landing = match value_len(state) {
             None => Landing::Missed,
             Some(_) if context.shared.lock().is_owed(key) => Landing::Failed,
-            Some(bytes) => match applying.apply(state, false).await?.first() {
+            Some(bytes) => match applying.apply(state, Basis::default()).await?.first() {
                 None => Landing::Here { bytes },
-                Some(kept) if kept.is_too_old() => Landing::Failed,
+                Some(kept) if kept.is_too_old() || kept.is_held_up() => Landing::Failed,
                 Some(_) => Landing::Known { bytes },
             },
         };
@@ -131,16 +132,4 @@ fn value_len(state: &[u8]) -> Option<usize> {
     }
 }
 
-fn is_linked(context: &Context, peer: PeerId) -> bool {
-    let status = context.shared.lock().status(peer, wall_clock_ms());
-    status.connected && status.inbound_connected
-}
-
-async fn unlinked(context: &Context, peer: PeerId) {
-    while is_linked(context, peer) {
-        sleep(LOOK_AGAIN).await;
-    }
-}
-
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);

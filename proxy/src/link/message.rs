@@ -163,6 +163,8 @@ pub enum Message<'a> {
         owed: u64,
         /// What the acceptor may miss of the speaker beyond that; None: not known yet.
         loss: Option<Loss>,
+        /// The speaker's memcached is being filled: what the acceptor has may be missing there.
+        unfilled: bool,
     },
     /// What the speaker's memcached can do.
     Server {
@@ -172,7 +174,10 @@ pub enum Message<'a> {
     /// What the dialer remembers of an earlier life of the acceptor. First behind hello.
     Memory(Memory<'a>),
     /// The dialer stops, and the acceptor has everything of it. Nothing comes behind it.
-    Goodbye,
+    Goodbye {
+        /// Its memcached has not been filled yet: what the acceptor has may be missing there.
+        unfilled: bool,
+    },
     /// So many mutations since hello are settled here.
     Ack(Ack),
 }
@@ -184,8 +189,15 @@ pub enum Memory<'a> {
     None,
     /// With a goodbye.
     Clean,
+    /// With a goodbye, and before its memcached was filled.
+    Unfilled,
     /// Without one: what the dialer sends at or below the tag may be older than what that life had.
-    Killed(Tag<'a>),
+    Killed {
+        /// When that was, at the latest.
+        until: Tag<'a>,
+        /// Before its memcached was filled.
+        unfilled: bool,
+    },
 }
 
 macro_rules! refusals {

@@ -25,18 +25,26 @@ use std::time::Duration;
 
 mod compare;
 mod copy;
+mod drop;
+mod due;
 mod engine;
+mod failing;
 mod giver;
+mod life;
 mod listed;
 mod newer;
 mod progress;
+mod same;
+mod seat;
 mod states;
 mod taker;
+mod watcher;
 mod wire;
 
 pub(super) use engine::run;
 pub(super) use giver::serve;
 pub use progress::{Progress, ResyncCounters, ResyncKind};
+pub(super) use seat::Seat;
 pub(super) use states::{Applying, READ_KEYS};
 pub(super) use taker::Taker;
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::message::{Malformed, Refusal};
 use super::resync::{Progress, ResyncCounters};
+use crate::replication::PeerId;
 
 /// Why a link is not streaming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,10 @@ pub enum LinkStopped {
     SameSiteTwice,
     /// A newer link of the same site has taken its place.
     Replaced,
+    /// It is no peer any more.
+    Parted,
+    /// It is dialed at another address from now on.
+    Moved,
     /// This proxy stops.
     Draining,
     /// The proxy that dialed stops, and everything of it has arrived.
@@ -40,7 +45,7 @@ pub enum LinkStopped {
 
 impl LinkStopped {
     /// How many labels there are.
-    pub const LABELS: [&'static str; 13] = [
+    pub const LABELS: [&'static str; 15] = [
         "unreachable",
         "closed",
         "silent",
@@ -54,6 +59,8 @@ impl LinkStopped {
         "replaced",
         "draining",
         "goodbye",
+        "parted",
+        "moved",
     ];
 
     fn index(self) -> usize {
@@ -71,6 +78,8 @@ impl LinkStopped {
             Self::Replaced => 10,
             Self::Draining => 11,
             Self::Goodbye => 12,
+            Self::Parted => 13,
+            Self::Moved => 14,
         }
     }
 
@@ -81,7 +90,16 @@ impl LinkStopped {
 
     /// Worth a line in the log even where links come and go: somebody has to change something.
     pub(super) fn is_fault(self) -> bool {
-        !matches!(self, Self::Unreachable | Self::Closed | Self::Replaced | Self::Draining | Self::Goodbye)
+        !matches!(
+            self,
+            Self::Unreachable
+                | Self::Closed
+                | Self::Replaced
+                | Self::Parted
+                | Self::Moved
+                | Self::Draining
+                | Self::Goodbye
+        )
     }
 }
 
@@ -121,6 +139,8 @@ impl LinkState {
 /// One peer's links as they are now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerLink {
+    /// Its place.
+    pub id: usize,
     /// The configured address.
     pub addr: String,
     /// The name that answered there last.
@@ -131,6 +151,8 @@ pub struct PeerLink {
     pub stopped: Option<LinkStopped>,
     /// The peer's own link, which it dialed to us, is up.
     pub inbound: bool,
+    /// One of the two clocks is too far ahead of the other one for a comparison.
+    pub clocks_apart: bool,
     /// The resync with it that is on, or the last one.
     pub progress: Option<Progress>,
     /// What resyncs with it have done.
@@ -159,20 +181,58 @@ pub struct PeerLinkCounters {
 /// The links' state, shared with whoever shows it.
 #[derive(Debug)]
 pub struct Links {
-    peers: Mutex<Vec<PeerLink>>,
+    /// Bytes a second that a resync reads.
+    resync_rate: AtomicU64,
+    /// By place.
+    peers: Mutex<Vec<Option<PeerLink>>>,
     /// Inbound connections that ended before they were known to be a configured peer's, by reason.
     strangers: [AtomicU64; LinkStopped::LABELS.len()],
+    /// How often the listener for peers had no place for one more connection.
+    full: AtomicU64,
 }
 
 impl Links {
-    pub(super) fn new(addrs: &[String]) -> Self {
-        let peer = |addr: &String| PeerLink { addr: addr.clone(), ..PeerLink::default() };
-        Self { peers: Mutex::new(addrs.iter().map(peer).collect()), strangers: Default::default() }
+    pub(super) fn new(resync_rate: u64) -> Self {
+        Self {
+            resync_rate: AtomicU64::new(resync_rate),
+            peers: Mutex::default(),
+            strangers: Default::default(),
+            full: AtomicU64::new(0),
+        }
     }
 
-    /// All peers, in the order of the configuration, which is the order of `PeerId`.
+    /// Resyncs that begin from now on read so many bytes a second.
+    pub fn set_resync_rate(&self, rate: u64) {
+        self.resync_rate.store(rate, Ordering::Relaxed);
+    }
+
+    pub(super) fn resync_rate(&self) -> u64 {
+        self.resync_rate.load(Ordering::Relaxed)
+    }
+
+    /// All peers, in the order of their places.
     pub fn peers(&self) -> Vec<PeerLink> {
-        self.lock().clone()
+        self.lock().iter().flatten().cloned().collect()
+    }
+
+    /// One peer, if there is one at this place.
+    pub fn peer(&self, peer: PeerId) -> Option<PeerLink> {
+        self.lock().get(peer.0).cloned().flatten()
+    }
+
+    pub(super) fn join(&self, peer: PeerId, addr: &str, site: Option<&str>) {
+        let mut peers = self.lock();
+        if peers.len() <= peer.0 {
+            peers.resize(peer.0 + 1, None);
+        }
+        let (addr, site) = (addr.to_owned(), site.map(str::to_owned));
+        peers[peer.0] = Some(PeerLink { id: peer.0, addr, site, ..PeerLink::default() });
+    }
+
+    pub(super) fn part(&self, peer: PeerId) {
+        if let Some(link) = self.lock().get_mut(peer.0) {
+            *link = None;
+        }
     }
 
     /// Connections of nobody we know, by the place of the reason in [`LinkStopped::LABELS`].
@@ -184,17 +244,27 @@ impl Links {
         self.strangers[stopped.index()].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How often one more connection on peer-listen had to wait until another one ended.
+    pub fn listener_full(&self) -> u64 {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Counts that, and says how often it was.
+    pub(super) fn full(&self) -> u64 {
+        self.full.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     pub(super) fn stopped(&self, peer: usize, stopped: LinkStopped) {
         self.change(peer, |link| link.counters.stopped[stopped.index()] += 1);
     }
 
     pub(super) fn change(&self, peer: usize, change: impl FnOnce(&mut PeerLink)) {
-        if let Some(link) = self.lock().get_mut(peer) {
+        if let Some(Some(link)) = self.lock().get_mut(peer) {
             change(link);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<PeerLink>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<PeerLink>>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -28,7 +28,7 @@ impl Tunnels {
     }
 
     async fn open(&self, peer: usize) -> io::Result<Stream> {
-        let address = Address::Tcp(self.context.peer_addr(PeerId(peer)).to_owned());
+        let address = Address::Tcp(self.context.peer_addr(PeerId(peer)));
         let mut stream = net::connect(&address).await?;
         let mut line = Vec::new();
         let clock = self.context.shared.lock().latest().time();
@@ -78,6 +78,10 @@ impl Tunnels {
 }
 
 impl Dial for Tunnels {
+    fn address(&self, peer: usize) -> String {
+        self.context.peer_addr(PeerId(peer))
+    }
+
     fn dial(&self, peer: usize) -> Pin<Box<dyn Future<Output = io::Result<Stream>> + Send + '_>> {
         Box::pin(async move {
             let opened = timeout(OPEN_WITHIN, self.open(peer)).await;

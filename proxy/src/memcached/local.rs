@@ -72,6 +72,12 @@ impl Local {
         Ok(())
     }
 
+    /// Empties memcached. False: it does not let itself be emptied (started with `-F`).
+    pub(crate) async fn flush_all(&mut self) -> io::Result<bool> {
+        self.write(b"flush_all 0\r\n").await?;
+        Ok(self.line().await?.as_ref() == b"OK")
+    }
+
     /// Gives the connection up: says that nothing more will come, and resolves when memcached has understood.
     /// Only then can it no longer carry out what was sent.
     pub(crate) fn leave(&mut self) -> impl Future<Output = ()> + Send + use<> {

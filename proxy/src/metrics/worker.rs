@@ -172,7 +172,7 @@ pub struct Totals {
     pub(super) tunnels_opened: u64,
     pub(super) served_by_peers: u64,
     pub(super) sessions_refused: Vec<(Refusal, u64)>,
-    pub(super) slow_readers: u64,
+    pub(crate) slow_readers: u64,
     pub(super) upstream_faults: Vec<(UpstreamFault, u64)>,
     pub(super) gate_waits: u64,
     pub(super) acks: Vec<(AckOutcome, u64)>,
@@ -183,6 +183,9 @@ impl Totals {
     /// The sum over all workers.
     pub fn of<'a>(workers: impl IntoIterator<Item = &'a WorkerCounters> + Clone) -> Self {
         let all = |of: fn(&WorkerCounters) -> u64| workers.clone().into_iter().map(of).sum();
+        let each = |of: fn(&WorkerCounters) -> &[Counter], label: usize| {
+            workers.clone().into_iter().filter_map(|w| of(w).get(label)).map(Counter::value).sum()
+        };
         let mut requests = Vec::new();
         for dialect in [Dialect::Text, Dialect::Binary] {
             for &command in CommandName::ALL {
@@ -210,32 +213,13 @@ impl Totals {
             tunnelled: all(WorkerCounters::tunnelled_sessions),
             tunnels_opened: all(|w| w.tunnels_opened.value()),
             served_by_peers: all(|w| w.served_by_peers.value()),
-            sessions_refused: by_label(Refusal::ALL, |why| {
-                workers
-                    .clone()
-                    .into_iter()
-                    .filter_map(|w| w.sessions_refused.get(why as usize))
-                    .map(Counter::value)
-                    .sum()
-            }),
+            sessions_refused: by_label(Refusal::ALL, |why| each(|w| &w.sessions_refused, why as usize)),
             slow_readers: all(|w| w.slow_readers.value()),
             upstream_faults: by_label(UpstreamFault::ALL, |fault| {
-                workers
-                    .clone()
-                    .into_iter()
-                    .filter_map(|w| w.upstream_faults.get(fault as usize))
-                    .map(Counter::value)
-                    .sum()
+                each(|w| &w.upstream_faults, fault as usize)
             }),
             gate_waits: all(|w| w.gate_waits.value()),
-            acks: by_label(AckOutcome::ALL, |outcome| {
-                workers
-                    .clone()
-                    .into_iter()
-                    .filter_map(|w| w.acks.get(outcome as usize))
-                    .map(Counter::value)
-                    .sum()
-            }),
+            acks: by_label(AckOutcome::ALL, |outcome| each(|w| &w.acks, outcome as usize)),
             ack_waits,
         }
     }

@@ -21,6 +21,11 @@ pub struct Clock {
 pub struct TooFarAhead;
 
 impl Clock {
+    /// From now on it believes versions so far ahead.
+    pub(super) fn believe(&mut self, skew_ms_max: u64) {
+        self.skew_ms_max = skew_ms_max;
+    }
+
     /// The clock of `site`, which believes versions up to `skew_ms_max` ahead of its wall time.
     pub fn new(site: &str, skew_ms_max: u64) -> Self {
         Self { origin: Origin::of(site), last: 0, skew_ms_max }
@@ -42,6 +47,11 @@ impl Clock {
     /// The newest time given or seen, as our own.
     pub fn latest(&self) -> Version {
         Version::new(self.last, self.origin)
+    }
+
+    /// A time that no later stamp is older than.
+    pub fn time(&self, now_ms: u64) -> u64 {
+        self.last.max(now_ms << BELOW_MILLIS_BITS)
     }
 
     /// Whether a version lies further ahead than is believed.

@@ -1,13 +1,23 @@
 //! What a reply of memcached means for the peers.
 //!
 //! A request says what it would do ([`Intent`]), its reply says whether it did. Promises that the effect is never
-//! wrong: where the reply leaves any doubt (an error, a word not known here) the effect is [`Effect::Unknown`] and
-//! the item is read. Refuses to know keys and connections.
+//! wrong. An error is no doubt: memcached has done nothing, but for a store for which it had no room, and then the form
+//! decides ([`Refused`]). An item that was not changed must not be stamped: it would win over what peers write meanwhile,
+//! and any app could have that with an `incr` of a word. Where the reply leaves any doubt (a word not known here) the effect is
+//! [`Effect::Unknown`]. Refuses to know keys and connections.
+//!
+//! | refused for want of room | the item before (1.6.18, 1.6.38 and 1.6.45, asked) |
+//! |---|---|
+//! | `set`, binary set | dropped |
+//! | `ms` of any mode | dropped |
+//! | `add`, `replace`, `append`, `prepend`, `cas`, `incr`, `decr`, `ma` and their binary forms | kept |
+//! | what `append` would make of it (`NOT_STORED`, `NS`) | kept |
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use memcloud_protocol::memcache::binary::{self, Header};
+use memcloud_protocol::memcache::error;
 use memcloud_protocol::memcache::reply::{self, Line};
 
 use super::{Effect, Marks, Payload};
@@ -16,9 +26,9 @@ use super::{Effect, Marks, Payload};
 #[derive(Debug, Clone)]
 pub(crate) enum Intent {
     /// Store this value, whole.
-    Store(Payload),
+    Store(Payload, Refused),
     /// Store a value that is not in hand, or change the item in another way than by its expiry.
-    Change,
+    Change(Refused),
     /// `ms` with flag `I`: stored as stale if the item's CAS, told by an `me` sent in front, is above this one.
     StoreStale {
         /// The CAS the app gave.
@@ -45,7 +55,23 @@ pub(crate) enum Intent {
     Odd,
 }
 
+/// What becomes of the item that is there if memcached has no room for the one that was to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It stays as it is.
+    Kept,
+    /// It is gone, because it was to be no more.
+    Dropped,
+}
+
 impl Intent {
+    /// It goes up as `ms`: see [`Refused`].
+    pub(crate) fn goes_as_meta_set(&mut self) {
+        if let Self::Store(_, refused) | Self::Change(refused) = self {
+            *refused = Refused::Dropped;
+        }
+    }
+
     /// Takes a line of the reply. The first decides, but for `gat`, where any `VALUE` does.
     pub(crate) fn note(&self, line: &[u8], effect: &mut Option<Effect>) {
         if effect.is_none() {
@@ -61,10 +87,15 @@ impl Intent {
         *effect = Some(match header.status_or_vbucket {
             binary::status::SUCCESS => self.success(),
             binary::status::KEY_NOT_FOUND if matches!(self, Self::Delete) => Effect::Removed,
-            binary::status::KEY_NOT_FOUND | binary::status::KEY_EXISTS | binary::status::NOT_STORED => {
-                Effect::None
-            }
+            binary::status::KEY_NOT_FOUND
+            | binary::status::KEY_EXISTS
+            | binary::status::NOT_STORED
+            | binary::status::NON_NUMERIC
+            | binary::status::INVALID_ARGUMENTS
+            | binary::status::AUTH_ERROR
+            | binary::status::UNKNOWN_COMMAND => Effect::None,
             _ if matches!(self, Self::Flush) => Effect::None,
+            binary::status::TOO_LARGE | binary::status::OUT_OF_MEMORY => self.without_room(),
             _ => Effect::Unknown,
         });
     }
@@ -78,8 +109,11 @@ impl Intent {
             (Self::Flush, Line::Ok) => self.success(),
             (Self::Flush, _) => Effect::None,
             (Self::Touch, Line::End) => Effect::None,
-            (Self::Odd, Line::Error | Line::ClientError) => Effect::None,
+            // Seen only when the answer is put together: `ma` has counted by then, `mg` has made an item.
+            (_, Line::ClientError) if line == error::LONG_OPAQUE => Effect::Unknown,
+            (_, Line::Error | Line::ClientError) => Effect::None,
             (Self::Odd, _) => Effect::Unknown,
+            (_, Line::ServerError) => self.server_error(line),
             (
                 _,
                 Line::Stored
@@ -98,9 +132,28 @@ impl Intent {
         }
     }
 
+    fn server_error(&self, line: &[u8]) -> Effect {
+        match (self, line) {
+            (_, error::TOO_LARGE | error::OUT_OF_MEMORY) => self.without_room(),
+            (Self::Change(_), error::NO_ROOM_TO_COUNT | error::NO_ROOM_TO_COUNT_FROM) => Effect::None,
+            _ => Effect::Unknown,
+        }
+    }
+
+    /// There was no room for what was to be stored.
+    fn without_room(&self) -> Effect {
+        match self {
+            Self::Store(_, Refused::Kept) | Self::Change(Refused::Kept) => Effect::None,
+            Self::Store(_, Refused::Dropped) | Self::Change(Refused::Dropped) | Self::StoreStale { .. } => {
+                Effect::Removed
+            }
+            _ => Effect::Unknown,
+        }
+    }
+
     fn success(&self) -> Effect {
         match self {
-            Self::Store(payload) => stored(Some(payload.clone()), Marks::default()),
+            Self::Store(payload, _) => stored(Some(payload.clone()), Marks::default()),
             // Stored as stale it keeps the expiry of the item before: what it is now has to be read.
             Self::StoreStale { cas, before } => {
                 let stale = before.get().is_some_and(|before| *cas < before);
@@ -108,7 +161,7 @@ impl Intent {
             }
             Self::Invalidate => stored(None, Marks { stale: true, ..Marks::default() }),
             Self::Delete => Effect::Removed,
-            Self::Change | Self::Touch | Self::MetaGet { .. } | Self::Flush | Self::Odd => {
+            Self::Change(_) | Self::Touch | Self::MetaGet { .. } | Self::Flush | Self::Odd => {
                 stored(None, Marks::default())
             }
         }
@@ -171,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_store_counts_only_when_stored() {
-        let store = Intent::Store(payload(Expiry::Never));
+        let store = Intent::Store(payload(Expiry::Never), Refused::Dropped);
         let stored = Effect::Item { payload: Some(payload(Expiry::Never)), marks: Marks::default() };
         for yes in [&b"STORED"[..], b"HD", b"HD c7"] {
             assert_eq!(of(&store, &[yes]), stored);
@@ -183,16 +236,71 @@ mod tests {
 
     #[test]
     fn a_value_that_is_stored_dead_is_a_deletion() {
-        assert_eq!(of(&Intent::Store(payload(Expiry::Past)), &[b"STORED"]), Effect::Removed);
+        assert_eq!(
+            of(&Intent::Store(payload(Expiry::Past), Refused::Dropped), &[b"STORED"]),
+            Effect::Removed
+        );
     }
 
     #[test]
-    fn doubt_is_read_again() {
-        for doubt in
-            [&b"SERVER_ERROR object too large for cache"[..], b"CLIENT_ERROR bad data chunk", b"WHAT"]
+    fn what_was_refused_is_not_stamped() {
+        let kept = Intent::Store(payload(Expiry::Never), Refused::Kept);
+        let (change, touch) = (Intent::Change(Refused::Kept), Intent::Touch);
+        for refusal in
+            [error::NON_NUMERIC, error::BAD_DATA, error::BAD_FORMAT, error::INVALID_FLAG, error::ERROR]
         {
-            assert_eq!(of(&Intent::Change, &[doubt]), Effect::Unknown);
+            for intent in [&kept, &change, &touch, &Intent::Delete, &Intent::Invalidate, &Intent::Odd] {
+                assert_eq!(of(intent, &[refusal]), Effect::None, "{intent:?}");
+            }
         }
+        for no_room in [error::TOO_LARGE, error::OUT_OF_MEMORY] {
+            assert_eq!((of(&kept, &[no_room]), of(&change, &[no_room])), (Effect::None, Effect::None));
+        }
+        for no_room in [error::NO_ROOM_TO_COUNT, error::NO_ROOM_TO_COUNT_FROM] {
+            assert_eq!(of(&change, &[no_room]), Effect::None);
+        }
+    }
+
+    #[test]
+    fn a_set_without_room_has_removed_the_item_and_so_has_any_ms() {
+        for no_room in [error::TOO_LARGE, error::OUT_OF_MEMORY] {
+            let set = Intent::Store(payload(Expiry::Never), Refused::Dropped);
+            assert_eq!(of(&set, &[no_room]), Effect::Removed);
+            let mut append = Intent::Change(Refused::Kept);
+            append.goes_as_meta_set();
+            assert_eq!(of(&append, &[no_room]), Effect::Removed);
+            let stale = Intent::StoreStale { cas: 5, before: Rc::default() };
+            assert_eq!(of(&stale, &[no_room]), Effect::Removed);
+        }
+    }
+
+    #[test]
+    fn statuses_mean_what_the_words_mean() {
+        let of = |intent: &Intent, status| {
+            let mut packet = Vec::new();
+            binary::write_error(0, status, 0, b"", &mut packet);
+            let mut effect = None;
+            intent.note_packet(&Header::read(&packet).expect("a header"), &mut effect);
+            effect.expect("a status says something")
+        };
+        let set = Intent::Store(payload(Expiry::Never), Refused::Dropped);
+        let change = Intent::Change(Refused::Kept);
+        for no_room in [binary::status::TOO_LARGE, binary::status::OUT_OF_MEMORY] {
+            assert_eq!((of(&set, no_room), of(&change, no_room)), (Effect::Removed, Effect::None));
+            assert_eq!(of(&Intent::Touch, no_room), Effect::Unknown);
+        }
+        assert_eq!(of(&change, binary::status::NON_NUMERIC), Effect::None);
+        assert_eq!(of(&change, binary::status::TEMPORARY_FAILURE), Effect::Unknown);
+    }
+
+    #[test]
+    fn doubt_is_doubt() {
+        let change = Intent::Change(Refused::Kept);
+        for doubt in [&b"SERVER_ERROR of another kind"[..], b"WHAT", error::LONG_OPAQUE] {
+            assert_eq!(of(&change, &[doubt]), Effect::Unknown);
+            assert_eq!(of(&Intent::Odd, &[doubt]), Effect::Unknown);
+        }
+        assert_eq!(of(&Intent::Touch, &[error::TOO_LARGE]), Effect::Unknown);
     }
 
     #[test]

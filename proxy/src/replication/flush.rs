@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::gate::Pass;
+use super::gate::{Pass, make_room};
 use super::mutation::Effect;
 use super::peer::{Peer, What};
 use super::remote::Verdict;
@@ -42,6 +42,14 @@ enum Held<W> {
     Flush(W),
 }
 
+impl<W> Held<W> {
+    fn waiter(&self) -> &W {
+        match self {
+            Self::Write { waiter, .. } | Self::Flush(waiter) => waiter,
+        }
+    }
+}
+
 impl<W> FlushGate<W> {
     pub(super) fn new() -> Self {
         Self { state: State::Open, held: VecDeque::new() }
@@ -57,8 +65,22 @@ impl<W> FlushGate<W> {
     }
 
     /// Holds a write back until the flush is done.
-    pub(super) fn hold(&mut self, key: &[u8], pass: Pass, waiter: W) {
+    pub(super) fn hold(&mut self, key: &[u8], pass: Pass, waiter: W, is_gone: fn(&W) -> bool) {
+        make_room(&mut self.held, |held| is_gone(held.waiter()));
         self.held.push_back(Held::Write { key: Arc::from(key), pass, waiter });
+    }
+
+    /// A flush comes while another one waits or runs.
+    fn queue(&mut self, waiter: W, is_gone: fn(&W) -> bool) {
+        match &mut self.state {
+            // It takes the place of one that nobody waits for any more. What is held behind that began before this one, and
+            // none of it was sent.
+            State::Waiting(first) if is_gone(first) => *first = waiter,
+            _ => {
+                make_room(&mut self.held, |held| is_gone(held.waiter()));
+                self.held.push_back(Held::Flush(waiter));
+            }
+        }
     }
 }
 
@@ -72,7 +94,7 @@ impl<W> Replica<W> {
             }
             self.flush_gate.state = State::Waiting(waiter());
         } else {
-            self.flush_gate.held.push_back(Held::Flush(waiter()));
+            self.flush_gate.queue(waiter(), self.is_gone);
         }
         self.counters.waited += 1;
         false
@@ -82,6 +104,7 @@ impl<W> Replica<W> {
     pub fn complete_flush(&mut self, flushed: bool, now_ms: u64, woken: &mut Vec<(W, Slot)>) -> bool {
         if flushed {
             self.counters.flushes += 1;
+            self.warmth.written = true;
             let version = self.clock.stamp(now_ms);
             for peer in &mut self.peers {
                 let queued = peer.queue.front().map(|debt| debt.first);
@@ -89,13 +112,13 @@ impl<W> Replica<W> {
             }
             self.flush_ledger(version);
             self.flushed_all();
-            for (index, peer) in self.peers.iter_mut().enumerate() {
+            for (index, peer) in self.peers.iter_mut().enumerate().filter(|(_, peer)| peer.present) {
                 self.lister.anew(index);
                 peer.flush = Some(version);
             }
         }
         self.open_flush_gate(woken);
-        flushed && !self.peers.is_empty()
+        flushed && self.has_peers()
     }
 
     /// The connection broke with a local flush in flight. Whether it happened is unknown, so `due_flush` asks for
@@ -111,12 +134,13 @@ impl<W> Replica<W> {
     /// As with memcached, one is pending at a time, and any newer flush replaces it.
     pub fn schedule_flush(&mut self, at_ms: u64, now_ms: u64) -> bool {
         self.counters.flushes += 1;
+        self.warmth.written = true;
         let version = self.clock.stamp(now_ms);
         self.scheduled = Some(Scheduled { version, at_ms, due_ms: at_ms });
-        for peer in &mut self.peers {
+        for peer in self.peers.iter_mut().filter(|peer| peer.present) {
             peer.scheduled = Some(version);
         }
-        !self.peers.is_empty()
+        self.has_peers()
     }
 
     /// True when the scheduled flush is due here, and again every second until a flush is completed: run an ordinary
@@ -259,3 +283,42 @@ const TRY_AGAIN_MS: u64 = 1000;
 /// How long after it was due a peer's scheduled flush is awaited before it is run here: the peer has asked its
 /// memcached by then and sent it, unless it is gone. If it is only far away everything is flushed twice.
 const PEER_IS_LATE_MS: u64 = 5000;
+
+#[cfg(test)]
+mod tests {
+    use super::super::Bounds;
+    use super::*;
+
+    /// Odd waiters are gone.
+    fn replica() -> Replica<u32> {
+        Replica::new("a", 0, Bounds::default()).with_waiters_that_go(|waiter| waiter % 2 == 1)
+    }
+
+    #[test]
+    fn who_is_gone_is_not_held_behind_a_flush() {
+        let mut a = replica();
+        assert!(a.begin_flush(|| 0));
+        for _ in 0..1000 {
+            assert!(a.begin(b"k", 1, || 1).is_none());
+            assert!(!a.begin_flush(|| 3));
+        }
+        assert!(a.flush_gate.held.capacity() < 16);
+        assert!(a.begin(b"k", 1, || 2).is_none());
+        let mut woken = Vec::new();
+        a.complete_flush(true, 1, &mut woken);
+        while let Some((_, Slot::FLUSH)) = woken.last() {
+            a.complete_flush(false, 1, &mut woken);
+        }
+        assert_eq!(woken.iter().filter(|(waiter, _)| *waiter == 2).count(), 1);
+    }
+
+    #[test]
+    fn a_flush_takes_the_place_of_one_that_nobody_waits_for() {
+        let mut a = replica();
+        let slot = a.begin(b"k", 1, || 0).expect("nobody holds the gate");
+        assert!(!a.begin_flush(|| 1) && !a.begin_flush(|| 2));
+        let mut woken = Vec::new();
+        a.complete(slot, Effect::None, 1, &mut woken);
+        assert_eq!(woken, [(2, Slot::FLUSH)]);
+    }
+}

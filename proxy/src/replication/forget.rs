@@ -13,7 +13,7 @@ use super::version::Version;
 impl<W> Replica<W> {
     /// The version at or below which no peer will send anything any more.
     pub(super) fn find_stable(&mut self) {
-        let marks = self.peers.iter().filter(|peer| !peer.excluded).map(|peer| peer.mark);
+        let marks = self.peers.iter().filter(|peer| peer.present && !peer.excluded).map(|peer| peer.mark);
         self.stable = marks.min().unwrap_or(Version::MAX);
     }
 
@@ -87,7 +87,7 @@ impl<W> Replica<W> {
         for (index, peer) in self.peers.iter().enumerate() {
             let bit = 1_u64 << index;
             assert!(peer.queue.iter().is_sorted_by_key(|debt| debt.first), "a queue is in order");
-            assert!(peer.connected || peer.window.is_empty(), "a window needs a link");
+            assert!(peer.connected || peer.window.is_empty() || !peer.present, "a window needs a link");
             assert!(peer.window.len() <= self.bounds.window_entries, "a window is bounded");
             for debt in &peer.queue {
                 pins[debt.at as usize] += 1;

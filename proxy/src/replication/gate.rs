@@ -50,9 +50,10 @@ impl<W> Gate<W> {
         self.newest.mirrored = Some(Version::MAX);
     }
 
-    /// Puts a write that was refused behind those that wait.
-    pub(super) fn wait(&mut self, pass: Pass, waiter: W) {
+    /// Puts a write that was refused behind those that wait. Those that are gone make room for it.
+    pub(super) fn wait(&mut self, pass: Pass, waiter: W, is_gone: fn(&W) -> bool) {
         debug_assert!(self.holders > 0, "nobody waits at an open gate");
+        make_room(&mut self.waiters, |(_, waiter)| is_gone(waiter));
         self.waiters.push_back((pass, waiter));
     }
 
@@ -99,6 +100,20 @@ impl<W> Gate<W> {
     }
 }
 
+/// Before a queue of waiters grows, whoever is gone leaves it. So it is at most about twice as long as it ever had to be,
+/// however long the gate stays closed: apps come, time out and come again while memcached is away.
+pub(super) fn make_room<T>(queue: &mut VecDeque<T>, is_gone: impl Fn(&T) -> bool) {
+    let places = queue.capacity();
+    if queue.len() < places {
+        return;
+    }
+    queue.retain(|waiter| !is_gone(waiter));
+    // Or a queue that is nearly full would be looked through for each that comes.
+    if queue.len() > places / 2 {
+        queue.reserve(places);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::version::Origin;
@@ -114,6 +129,10 @@ mod tests {
         Pass { lane, mirrored: Some(Version::new(time, Origin::of("b"))) }
     }
 
+    fn nobody_goes(_: &u32) -> bool {
+        false
+    }
+
     fn leave(gate: &mut Gate<u32>) -> Vec<u32> {
         let mut woken = Vec::new();
         let count = gate.leave(|waiter| woken.push(waiter));
@@ -122,13 +141,26 @@ mod tests {
     }
 
     #[test]
+    fn who_is_gone_takes_no_room() {
+        let mut gate = Gate::new();
+        assert!(gate.enter(local(1)));
+        for waiter in 0..10_000 {
+            // One of a thousand stays.
+            gate.wait(local(2), waiter, |waiter| waiter % 1000 != 0);
+        }
+        assert!(gate.waiters.capacity() < 64, "{}", gate.waiters.capacity());
+        let stayed: Vec<u32> = leave(&mut gate).into_iter().filter(|waiter| waiter % 1000 == 0).collect();
+        assert_eq!(stayed, (0..10).map(|n| n * 1000).collect::<Vec<_>>(), "in their order");
+    }
+
+    #[test]
     fn one_lane_passes_together_until_somebody_waits() {
         let mut gate = Gate::new();
         assert!(gate.enter(local(1)) && gate.enter(local(1)));
         assert!(!gate.enter(local(2)));
-        gate.wait(local(2), 20);
+        gate.wait(local(2), 20, nobody_goes);
         assert!(!gate.enter(local(1)), "the waiter is first");
-        gate.wait(local(1), 10);
+        gate.wait(local(1), 10, nobody_goes);
         assert_eq!(leave(&mut gate), NOBODY);
         assert_eq!(leave(&mut gate), [20]);
         assert_eq!(leave(&mut gate), [10]);
@@ -141,9 +173,9 @@ mod tests {
         let mut gate = Gate::new();
         assert!(gate.enter(local(1)));
         for waiter in [20, 21] {
-            gate.wait(local(2), waiter);
+            gate.wait(local(2), waiter, nobody_goes);
         }
-        gate.wait(mirrored(2, 5), 22);
+        gate.wait(mirrored(2, 5), 22, nobody_goes);
         assert_eq!(leave(&mut gate), [20, 21]);
         assert_eq!(leave(&mut gate), NOBODY);
         assert_eq!(leave(&mut gate), [22]);

@@ -60,4 +60,43 @@ mod tests {
         assert!(!first.is(&stats(1, 1005, 4)), "a container's next one");
         assert_eq!(Incarnation::of_stats([&b"STAT pid 1"[..], b"END"].into_iter()), None);
     }
+
+    /// It may hold what was written in the moment before it was asked, and has lost all the same what was there before.
+    #[test]
+    fn one_that_began_after_us_began_empty() {
+        use crate::replication::{Bounds, Shared};
+        let found = |was_away: bool| {
+            let shared = Shared::new("a", 1, Bounds::default());
+            if was_away {
+                shared.memcached_is_away();
+            }
+            assert!(!shared.memcached_seen(stats(1, 1000, 10), shared.writes()));
+            let warming = shared.lock().warming();
+            warming.is_some()
+        };
+        assert!(!found(false));
+        assert!(found(true));
+    }
+
+    /// Apps write to a memcached that has started again before anybody has asked who it is. A copy over that makes nothing good
+    /// that the giver had lost meanwhile.
+    #[test]
+    fn one_that_was_written_to_before_it_was_asked_is_touched() {
+        use crate::replication::{Begin, Bounds, Effect, Marks, Outcome, Shared};
+        let seen = |written: bool| {
+            let shared = Shared::new("a", 1, Bounds::default());
+            shared.memcached_seen(stats(1, 1000, 10), shared.writes());
+            let (writes, empty) = (shared.writes(), Incarnation { items: 0, ..stats(2, 1000, 1) });
+            if written {
+                let Begin::Granted(slot) = shared.begin(b"k", 1) else { panic!("nobody else is there") };
+                let effect = Effect::Item { payload: None, marks: Marks::default() };
+                shared.complete(vec![Outcome::Key(slot, effect)], 1_000_000);
+            }
+            assert!(shared.memcached_seen(empty, writes));
+            let replica = shared.lock();
+            replica.is_untouched()
+        };
+        assert!(seen(false));
+        assert!(!seen(true));
+    }
 }

@@ -61,6 +61,11 @@ impl Lister {
         self.whole & (1 << peer) != 0
     }
 
+    /// Another peer has this place: what was left to the one before is no concern of it.
+    pub(super) fn begin(&mut self, peer: usize) {
+        self.whole &= !(1 << peer);
+    }
+
     pub(super) fn anew(&mut self, peer: usize) {
         if self.kept {
             self.told.push(Listing::Anew { peer: PeerId(peer) });
@@ -114,6 +119,7 @@ impl<W> Replica<W> {
         let flush = known.flush.is_some() || known.scheduled.is_some() || sent_flush;
         // What an earlier life left is known once the peer has told, or if that life listed it.
         let told = known.history.is_met() || self.lister.is_whole(peer.0);
-        !flush && told && self.loss(peer) == Loss::Nothing && self.flush_gate.is_open()
+        // What was changed and has no gate is in no entry.
+        !flush && told && self.unstamped == 0 && self.loss(peer) == Loss::Nothing && self.flush_gate.is_open()
     }
 }

@@ -27,13 +27,7 @@ use super::version::Version;
 impl<W> Replica<W> {
     /// Asks for the gate of `key` for a local write on `lane`. None: the waiter will be woken with its slot.
     pub fn begin(&mut self, key: &[u8], lane: LaneId, waiter: impl FnOnce() -> W) -> Option<Slot> {
-        let pass = Pass { lane, mirrored: None };
-        if self.flush_gate.is_open() {
-            return self.enter(key, pass, waiter);
-        }
-        self.flush_gate.hold(key, pass, waiter());
-        self.counters.waited += 1;
-        None
+        self.ask(key, Pass { lane, mirrored: None }, waiter)
     }
 
     /// A local write has its answer. True: something new is owed, poke the dialers.
@@ -84,6 +78,30 @@ impl<W> Replica<W> {
         grew
     }
 
+    /// So many keys were changed, or may have been, without a gate or behind one that is given back. Until whoever is to
+    /// stamp them holds their gates nobody may be told that peers are owed no more than the queues say.
+    pub fn foresee(&mut self, keys: usize) {
+        self.unstamped = self.unstamped.saturating_add(u32::try_from(keys).unwrap_or(u32::MAX));
+    }
+
+    /// One of those keys has its gate held, or is not to be stamped any more.
+    pub fn foreseen(&mut self) {
+        debug_assert!(self.unstamped > 0, "nobody foresaw this key");
+        self.unstamped = self.unstamped.saturating_sub(1);
+    }
+
+    /// No write is on its way to memcached, and none is answered and not stamped.
+    pub(super) fn is_stamped(&self) -> bool {
+        self.in_flight == 0 && self.unstamped == 0
+    }
+
+    /// The keys of writes whose answers leave doubt, by their slots, which are to be given back. Others of their lane may
+    /// be in flight behind them, so their gates have to be asked for anew: that is foreseen.
+    pub fn doubted(&mut self, slots: &[Slot]) -> Vec<Box<[u8]>> {
+        self.foresee(slots.len());
+        slots.iter().map(|slot| self.table[slot.0].key.as_ref().into()).collect()
+    }
+
     /// The keys of writes whose answer never came, by their slots. They are deleted in memcached, and then completed as
     /// `Removed`.
     pub fn unknown_outcomes(&mut self, slots: &[Slot]) -> Vec<Arc<[u8]>> {
@@ -101,6 +119,7 @@ impl<W> Replica<W> {
         woken: &mut Vec<(W, Slot)>,
     ) -> bool {
         self.counters.stamped += 1;
+        (self.warmth.untouched, self.warmth.written) = (false, true);
         let grew = self.owe(slot.0, version, effect, now_ms);
         self.leave(slot, woken);
         self.sweep(SWEPT_PER_WRITE);

@@ -14,10 +14,15 @@ use std::collections::VecDeque;
 
 use super::history::History;
 use super::status::{Gap, PeerCounters};
-use super::version::Version;
+use super::version::{Origin, Version};
 
 #[derive(Debug, Default)]
 pub(super) struct Peer {
+    /// There is one: its place is not vacant, nor does it wait for being so (`membership.rs`).
+    pub(super) present: bool,
+    /// When it came; who has its place later came later.
+    pub(super) came: Version,
+
     // ---- to the peer
     pub(super) connected: bool,
     pub(super) queue: VecDeque<Debt>,
@@ -46,6 +51,8 @@ pub(super) struct Peer {
     pub(super) catch_ups: u64,
 
     // ---- from the peer
+    /// What it is called, once it has said so.
+    pub(super) origin: Option<Origin>,
     pub(super) inbound: bool,
     pub(super) run: Option<u64>,
     pub(super) restarts: u64,
@@ -106,6 +113,11 @@ impl Peer {
             let at = self.queue.partition_point(|other| other.first < debt.first);
             self.queue.insert(at, debt);
         }
+    }
+
+    /// There is no peer here, nor is anything left of one.
+    pub(super) fn is_vacant(&self) -> bool {
+        !self.present && self.queue.is_empty() && self.window.is_empty()
     }
 
     /// Nothing new is queued: it missed mutations already, and nobody knows when it comes back.

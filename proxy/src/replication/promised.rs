@@ -17,7 +17,8 @@
 //! may be queued after a greater one of another key. So queues take it at its place, and no mark passes a version that
 //! is promised and not kept.
 //!
-//! A promise is kept only by a write that took effect. One whose outcome is unknown is stamped afresh, and so is one that
+//! A promise is kept only by a write that took effect, and broken as soon as it is clear that no answer will come, for
+//! the gate may stay closed for long then. One whose outcome is unknown is stamped afresh, and so is one that
 //! was overtaken: a write of the same key that was promised nothing (the mode had just changed) ended in between. Its item
 //! then has a CAS older than its version, which misleads nobody: what is sent for it says the CAS beside the version.
 
@@ -64,6 +65,11 @@ impl<W> Replica<W> {
         version
     }
 
+    /// A clock reading for the CAS of an item whose mutation is stamped later: unlike any other, and promised to nobody.
+    pub fn reading(&mut self, now_ms: u64) -> Version {
+        self.clock.stamp(now_ms)
+    }
+
     /// A local write that was promised `version` has its answer. True: something new is owed, poke the dialers.
     pub fn complete_promised(
         &mut self,
@@ -81,6 +87,12 @@ impl<W> Replica<W> {
         // Who waits for peers names the newest version there is now: one that nobody was told of while this was in flight.
         let _ = self.clock.stamp(now_ms);
         self.conclude(slot, version, effect, now_ms, woken)
+    }
+
+    /// The answer of a write that was promised `version` will never come. Its slot is held on, and completed as one
+    /// that was promised nothing; marks no longer wait for it.
+    pub fn break_promise(&mut self, version: Version) {
+        self.promised.take_back(version);
     }
 }
 
@@ -136,6 +148,19 @@ mod tests {
     }
 
     #[test]
+    fn a_reading_is_like_no_other_and_holds_no_mark_up() {
+        let mut replica = replica();
+        let first = begin(&mut replica, b"k");
+        let reading = replica.reading(NOW_MS);
+        let second = begin(&mut replica, b"l");
+        assert!(first.1 < reading && reading < second.1);
+        complete(&mut replica, first, ITEM);
+        complete(&mut replica, second, ITEM);
+        assert_eq!(taken(&mut replica), [first.1, second.1]);
+        assert!(replica.mark(PEER, NOW_MS).version > second.1);
+    }
+
+    #[test]
     fn what_comes_late_is_not_settled_before_it_is_acknowledged() {
         let mut replica = replica();
         let (first, second) = (begin(&mut replica, b"k"), begin(&mut replica, b"l"));
@@ -158,6 +183,21 @@ mod tests {
         complete(&mut replica, none, Effect::None);
         complete(&mut replica, unknown, Effect::Unknown);
         assert!(taken(&mut replica)[0] > unknown.1);
+    }
+
+    #[test]
+    fn a_broken_promise_stamps_nothing_and_leaves_the_gate_closed() {
+        let mut replica = replica();
+        let (slot, version) = begin(&mut replica, b"k");
+        replica.break_promise(version);
+        replica.check_invariants();
+        assert_eq!((replica.counters().stamped, taken(&mut replica)), (0, vec![]));
+        assert!(replica.begin(b"k", 2, || ()).is_none(), "nobody else is let in");
+        let passed = replica.mark(PEER, NOW_MS).version;
+        assert!(passed > version, "marks do not stand still");
+        replica.complete(slot, Effect::Removed, NOW_MS, &mut Vec::new());
+        assert!(taken(&mut replica)[0] > passed);
+        replica.check_invariants();
     }
 
     #[test]

@@ -36,13 +36,7 @@ impl<W> Replica<W> {
         if matches!(verdict, Verdict::Superseded | Verdict::Duplicate) {
             return self.count(from, verdict, Slot::FLUSH);
         }
-        let pass = Pass { lane, mirrored: Some(version) };
-        if !self.flush_gate.is_open() {
-            self.flush_gate.hold(key, pass, waiter());
-            self.counters.waited += 1;
-            return Offer::Waiting;
-        }
-        match self.enter(key, pass, waiter) {
+        match self.ask(key, Pass { lane, mirrored: Some(version) }, waiter) {
             Some(slot) => self.count(from, verdict, slot),
             None => Offer::Waiting,
         }
@@ -72,7 +66,10 @@ impl<W> Replica<W> {
     /// A peer's mutation is in memcached: what we owed of the key is void.
     pub fn applied(&mut self, slot: Slot, from: PeerId, version: Version, woken: &mut Vec<(W, Slot)>) {
         self.peers[from.0].counters.applied += 1;
+        self.warmth.untouched = false;
+        let now = self.clock.latest().time();
         let entry = &mut self.table[slot.0];
+        (entry.changed, entry.stated) = (now, false);
         if version > entry.version {
             entry.version = version;
             self.void(slot.0);
@@ -114,6 +111,11 @@ impl<W> Replica<W> {
         self.clock.observe(Version::new(time, self.clock.origin()), now_ms).is_ok()
     }
 
+    /// What [`follow_clock`](Self::follow_clock) is told elsewhere: nothing stamped here from now on is older than this.
+    pub fn time(&self, now_ms: u64) -> u64 {
+        self.clock.time(now_ms)
+    }
+
     /// A link from the peer is up; `run` is the run id of its hello. Whatever came on an older link must be
     /// processed or abandoned before.
     pub fn inbound_connected(&mut self, from: PeerId, run: u64) {
@@ -134,10 +136,9 @@ impl<W> Replica<W> {
 
     /// The link from the peer is down.
     pub fn inbound_disconnected(&mut self, from: PeerId) {
-        let latest = self.clock.latest();
         let peer = &mut self.peers[from.0];
         (peer.inbound, peer.owes) = (false, None);
-        peer.history.broke = latest;
+        self.heard_of(from);
     }
 
     /// What needs no look at the key. The version is merged into the clock here, before any later stamp.

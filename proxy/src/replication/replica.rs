@@ -30,9 +30,12 @@ impl Slot {
     pub const FLUSH: Self = Self(u32::MAX);
 }
 
-/// The index of a configured `--peer`.
+/// The place of a peer; another one may have it after it has gone.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
 pub struct PeerId(pub usize);
+
+/// Peers at a time, at the most: each has a bit.
+pub const PEERS_MAX: usize = 64;
 
 /// Limits on what is kept.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -99,9 +102,13 @@ pub struct Replica<W> {
     pub(super) peers: Vec<Peer>,
     /// Slots given out.
     pub(super) in_flight: u32,
+    /// Keys that were changed, or may have been, whose gates somebody has yet to come by to say so.
+    pub(super) unstamped: u32,
     /// Versions of writes in flight that were stamped when they began.
     pub(super) promised: Promised,
     pub(super) flush_gate: FlushGate<W>,
+    /// Whether nobody waits any more who once did.
+    pub(super) is_gone: fn(&W) -> bool,
     /// The newest flush known: whatever is older is gone.
     pub(super) last_flush: Version,
     pub(super) scheduled: Option<Scheduled>,
@@ -116,6 +123,10 @@ pub struct Replica<W> {
     pub(super) lister: Lister,
     /// The newest of our own that some peer does not get by way of its queue.
     pub(super) missed: Version,
+    /// Mutations were sent, or came, whose items were older than they.
+    pub(super) said_again: bool,
+    /// When this life of the proxy began.
+    pub(super) born: Version,
     /// Resyncs that are on: entries are kept a little longer.
     pub(super) holds: u32,
     pub(super) warmth: Warmth,
@@ -132,17 +143,19 @@ pub(super) struct Scheduled {
 }
 
 impl<W> Replica<W> {
-    /// A replica that owes nothing and knows nothing. At most 64 peers.
+    /// A replica that owes nothing and knows nothing. At most [`PEERS_MAX`] peers.
     pub fn new(site: &str, peers: usize, bounds: Bounds) -> Self {
-        assert!(peers <= 64, "a replica has at most 64 peers");
+        assert!(peers <= PEERS_MAX, "a replica has at most 64 peers");
         let mut replica = Self {
             clock: Clock::new(site, bounds.max_clock_skew_ms),
             bounds,
             table: Table::new(),
-            peers: (0..peers).map(|_| Peer::default()).collect(),
+            peers: (0..peers).map(|_| Peer { present: true, ..Peer::default() }).collect(),
             in_flight: 0,
+            unstamped: 0,
             promised: Promised::default(),
             flush_gate: FlushGate::new(),
+            is_gone: |_| false,
             last_flush: Version::ZERO,
             scheduled: None,
             age: VecDeque::new(),
@@ -151,12 +164,37 @@ impl<W> Replica<W> {
             horizon: Version::ZERO,
             lister: Lister::default(),
             missed: Version::ZERO,
+            said_again: false,
+            born: Version::ZERO,
             holds: 0,
             warmth: Warmth::default(),
             counters: Counters::default(),
         };
         replica.find_stable();
         replica
+    }
+
+    /// How to see that nobody waits any more who once did: such waiters are not kept.
+    #[must_use]
+    pub fn with_waiters_that_go(mut self, is_gone: fn(&W) -> bool) -> Self {
+        self.is_gone = is_gone;
+        self
+    }
+
+    /// Other limits hold from now on. What is beyond them is given up as writes and marks come.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.clock.believe(bounds.max_clock_skew_ms);
+        self.bounds = bounds;
+    }
+
+    /// Asks for a key's gate. None: a flush is on or waits, or somebody else holds the gate, and the waiter will be woken.
+    pub(super) fn ask(&mut self, key: &[u8], pass: Pass, waiter: impl FnOnce() -> W) -> Option<Slot> {
+        if self.flush_gate.is_open() {
+            return self.enter(key, pass, waiter);
+        }
+        self.flush_gate.hold(key, pass, waiter(), self.is_gone);
+        self.counters.waited += 1;
+        None
     }
 
     /// Lets a write in at its key's gate, or makes it wait there.
@@ -167,7 +205,7 @@ impl<W> Replica<W> {
             self.in_flight += 1;
             return Some(Slot(at));
         }
-        gate.wait(pass, waiter());
+        gate.wait(pass, waiter(), self.is_gone);
         self.counters.waited += 1;
         None
     }
@@ -182,6 +220,7 @@ impl<W> Replica<W> {
 
     /// Sets the newest version of a key and owes it to every peer. True if a queue grew.
     pub(super) fn owe(&mut self, at: u32, version: Version, effect: Effect, now_ms: u64) -> bool {
+        self.settle_parted(at);
         let effect = self.within_bounds(effect);
         let cost_before = self.table[at].cost();
         let before = &self.table[at];
@@ -194,10 +233,10 @@ impl<W> Replica<W> {
         let entry = &mut self.table[at];
         entry.unsure = false;
         debug_assert!(version > entry.version, "a key's versions only rise");
-        entry.version = version;
+        (entry.version, entry.stated) = (version, false);
         let cost = entry.cost();
         let mut grew = false;
-        for (index, peer) in self.peers.iter_mut().enumerate() {
+        for (index, peer) in self.peers.iter_mut().enumerate().filter(|(_, peer)| peer.present) {
             let bit = 1_u64 << index;
             if entry.owed & bit != 0 {
                 peer.owed_bytes -= cost_before;

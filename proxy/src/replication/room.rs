@@ -1,6 +1,6 @@
 //! What there is no room for.
 //!
-//! When the bound is reached, the backlog that fills it is given up (a gap, to be repaired by a resync) and its peer's
+//! When the bound is reached, what is kept for the states of a resync goes first (they are read again), then the backlog that fills it is given up (a gap, to be repaired by a resync) and its peer's
 //! mark no longer holds the ledger; if no backlog fills it, the marks of peers, the oldest first. What such a peer sends
 //! later below what was forgotten is *doubtful* (`remote.rs`).
 //!
@@ -27,6 +27,15 @@ pub(super) struct Room {
     from: Option<(usize, Version)>,
     /// Entries still to be looked at behind those that cannot be forgotten.
     unseen: usize,
+    /// A resync keeps nothing any more, until it has ended.
+    pub(super) holds_nothing: bool,
+}
+
+impl Room {
+    /// It is this peer's queue that is given up.
+    pub(super) fn gives_up(&self, peer: usize) -> bool {
+        self.from.is_some_and(|(given_up, _)| given_up == peer)
+    }
 }
 
 impl<W> Replica<W> {
@@ -55,9 +64,15 @@ impl<W> Replica<W> {
 
     /// Who is to pay. False: there is nobody left.
     fn choose(&mut self) -> bool {
-        let queued = (0..self.peers.len()).filter(|peer| !self.peers[*peer].queue.is_empty());
+        if self.holds > 0 && !self.room.holds_nothing {
+            self.room.holds_nothing = true;
+            self.room.unseen = self.age.len();
+            return true;
+        }
+        let present = || (0..self.peers.len()).filter(|peer| self.peers[*peer].present);
+        let queued = present().filter(|peer| !self.peers[*peer].queue.is_empty());
         let most_owed = queued.max_by_key(|peer| self.peers[*peer].owed_bytes);
-        let behind = (0..self.peers.len()).filter(|peer| !self.peers[*peer].excluded);
+        let behind = present().filter(|peer| !self.peers[*peer].excluded);
         let oldest_mark = behind.min_by_key(|peer| self.peers[*peer].mark);
         let fills = |peer: &usize| self.peers[*peer].owed_bytes > self.bounds.backlog_bytes / 2;
         let peer = match (most_owed.filter(fills), oldest_mark, most_owed) {
@@ -103,7 +118,7 @@ impl<W> Replica<W> {
         while steps < most {
             let front = self.peers[peer].queue.front().copied();
             let Some(debt) = front.filter(|debt| debt.first <= until) else {
-                self.room = Room { from: None, unseen: self.age.len() };
+                (self.room.from, self.room.unseen) = (None, self.age.len());
                 break;
             };
             self.peers[peer].queue.pop_front();

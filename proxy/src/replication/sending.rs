@@ -24,6 +24,7 @@ impl<W> Replica<W> {
     /// The link to the peer is down: what it has not acknowledged is owed again, oldest first.
     pub fn disconnected(&mut self, to: PeerId) {
         let bit = 1_u64 << to.0;
+        self.heard_of(to);
         let peer = &mut self.peers[to.0];
         peer.connected = false;
         peer.window_bytes = 0;

@@ -29,7 +29,7 @@ use super::version::Version;
 pub struct Settled {
     /// At or below this all live peers have everything.
     pub live: Version,
-    /// The same of all configured peers; none while one of them is not live.
+    /// The same of all peers; none while one of them is not live.
     pub all: Option<Version>,
     /// At or below this some peer may lack something for good, whatever it has acknowledged since.
     pub missed: Version,
@@ -42,7 +42,7 @@ impl<W> Replica<W> {
         let peers = self.peers.iter().filter(|peer| peer.is_live());
         let oldest = peers.clone().filter_map(super::peer::Peer::unsettled).min();
         let live = oldest.map_or(latest, Version::before);
-        Settled { live, all: (peers.count() == self.peers.len()).then_some(live), missed: self.missed }
+        Settled { live, all: (peers.count() == self.peer_ids().count()).then_some(live), missed: self.missed }
     }
 
     /// Whether writes wait for this peer.

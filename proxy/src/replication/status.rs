@@ -53,6 +53,11 @@ impl<W> Replica<W> {
         self.clock.latest()
     }
 
+    /// Writes of apps that took effect in this life of the proxy.
+    pub fn writes(&self) -> u64 {
+        self.counters.stamped
+    }
+
     /// What can be told about the site.
     pub fn counters(&self) -> Counters {
         Counters {
@@ -62,17 +67,28 @@ impl<W> Replica<W> {
         }
     }
 
-    /// Every peer streams both ways, and nothing is queued, unacknowledged, in flight, missing or refused for its
+    /// There is no peer; or every peer streams both ways, and nothing is queued, unacknowledged, in flight, missing or refused for its
     /// clock, by them or by us.
     pub fn in_sync(&self) -> bool {
-        let quiet = self.in_flight == 0 && self.flush_gate.is_open();
-        let peers_in_sync = self.peers.iter().enumerate().all(|(index, peer)| {
-            let streams = peer.connected && peer.inbound;
-            let whole = self.loss(PeerId(index)) == Loss::Nothing;
-            let told = peer.history.peer_is_whole();
-            streams && whole && told && peer.gap.is_none() && peer.owed() == 0 && peer.owes == Some(0)
+        let quiet = self.is_stamped() && self.flush_gate.is_open();
+        let peers_in_sync = self.peer_ids().all(|id| {
+            let peer = &self.peers[id.0];
+            self.nothing_is_missing(id) && peer.owed() == 0 && peer.owes == Some(0)
         });
-        quiet && peers_in_sync && self.is_warm()
+        // Who is alone is in sync with all there are, whatever is in flight.
+        !self.has_peers() || quiet && peers_in_sync && self.is_warm()
+    }
+
+    /// Both of us have what the other one has, but for what is on its way; whatever it is with other peers.
+    pub fn whole_with(&self, peer: PeerId) -> bool {
+        self.has_peer(peer) && self.nothing_is_missing(peer) && self.warming().is_none()
+    }
+
+    fn nothing_is_missing(&self, id: PeerId) -> bool {
+        let peer = &self.peers[id.0];
+        let streams = peer.connected && peer.inbound;
+        let whole = self.loss(id) == Loss::Nothing;
+        streams && whole && peer.history.peer_is_whole() && peer.gap.is_none()
     }
 }
 
@@ -178,6 +194,8 @@ pub struct Counters {
     pub lost: u64,
     /// Mutations given up in memory for some peer, and put on its list.
     pub listed: u64,
+    /// Mutations that were owed to peers when they went.
+    pub parted: u64,
     /// How often memcached was found empty again.
     pub memcached_restarts: u64,
     /// Keys in the ledger now.

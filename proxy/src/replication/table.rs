@@ -21,6 +21,8 @@ pub(super) struct Entry<W> {
     hash: u64,
     /// The newest version known; `ZERO` while the first write of an unknown key is in flight.
     pub(super) version: Version,
+    /// Our clock when something of a peer was applied here last.
+    pub(super) changed: u64,
     /// `Removed` or `Item` while it is owed to somebody, else `None`.
     effect: Effect,
     /// Peers that have not acknowledged `version`, one bit each.
@@ -35,6 +37,8 @@ pub(super) struct Entry<W> {
     pub(super) marks_unsure: bool,
     /// All that is owed is a write that perhaps never took place.
     pub(super) unsure: bool,
+    /// What a peer sent last was a state, and no mutation.
+    pub(super) stated: bool,
     pub(super) gate: Gate<W>,
 }
 
@@ -106,6 +110,7 @@ impl<W> Table<W> {
             key: Arc::from(key),
             hash,
             version: Version::ZERO,
+            changed: 0,
             effect: Effect::None,
             owed: 0,
             queued: 0,
@@ -113,6 +118,7 @@ impl<W> Table<W> {
             aged: false,
             marks_unsure: false,
             unsure: false,
+            stated: false,
             gate: Gate::new(),
         };
         self.key_bytes += key.len() as u64;

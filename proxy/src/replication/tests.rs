@@ -313,6 +313,17 @@ fn a_proxy_that_stops_lists_what_is_queued_and_on_its_way() {
 }
 
 #[test]
+fn what_is_not_stamped_yet_makes_a_list_incomplete() {
+    let mut a = replica("a");
+    a.keep_lists(&[Left { keys: 0, whole: true }], NOW_MS);
+    a.foresee(2);
+    a.foreseen();
+    assert!(!a.list_rest(PEER));
+    a.foreseen();
+    assert!(a.list_rest(PEER));
+}
+
+#[test]
 fn an_owed_flush_cannot_be_listed() {
     let mut a = replica("a");
     a.keep_lists(&[Left { keys: 0, whole: true }], NOW_MS);

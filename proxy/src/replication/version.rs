@@ -30,6 +30,16 @@ impl Origin {
         Self(hash)
     }
 
+    /// The hash, for a wire.
+    pub const fn hash(self) -> u32 {
+        self.0
+    }
+
+    /// The origin with this hash.
+    pub const fn of_hash(hash: u32) -> Self {
+        Self(hash)
+    }
+
     /// What of a site goes into its clock readings: ten bits of the hash.
     pub const fn node(self) -> u16 {
         ((self.0 ^ self.0 >> NODE_BITS ^ self.0 >> (2 * NODE_BITS) ^ self.0 >> (3 * NODE_BITS)) as u16)

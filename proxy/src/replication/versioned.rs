@@ -53,6 +53,14 @@ impl Agreement {
         self.here
     }
 
+    /// Another peer has this place, or nobody.
+    pub(super) fn begin(&mut self, peer: PeerId) {
+        if self.peers.len() <= peer.0 {
+            self.peers.resize(peer.0 + 1, Peer::default());
+        }
+        self.peers[peer.0] = Peer::default();
+    }
+
     pub(super) fn peer(&mut self, peer: PeerId, takes: bool) {
         if let Some(peer) = self.peers.get_mut(peer.0) {
             peer.takes = Some(takes);

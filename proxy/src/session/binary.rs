@@ -22,7 +22,7 @@ impl Session {
         if request.quiet.is_some() && matches!(request.command, Command::Quit) {
             return Err(Step::Over);
         }
-        if self.refusal.is_some() && self.downstream.in_flight() > 0 {
+        if self.refusal.is_some() && self.downstream.owed.in_flight() > 0 {
             return Err(Step::Idle);
         }
         if let Some(reason) = self.refusal.take() {

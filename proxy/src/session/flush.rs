@@ -39,7 +39,7 @@ impl Session {
         let Expiry::At(at_s) = Expiry::from_exptime(delay, self.context.wall_seconds()) else {
             return Ok(When::Now);
         };
-        if self.downstream.in_flight() > 0 {
+        if self.downstream.owed.in_flight() > 0 {
             return Err(Step::Idle);
         }
         replication.schedule_flush(at_s.saturating_mul(1000), self.context.wall_ms());

@@ -5,7 +5,7 @@ use super::{Session, Step};
 impl Session {
     /// Answers `stats memcloud`, in its turn; `len` is the length of the request's line.
     pub(super) fn stats_of_our_own(&mut self, len: usize) -> Result<usize, Step> {
-        if self.downstream.in_flight() > 0 {
+        if self.downstream.owed.in_flight() > 0 {
             return Err(Step::Idle);
         }
         let text = (self.context.stats)();

@@ -89,7 +89,7 @@ impl Session {
     /// memcached refuses to dump or watch behind answers that it has not sent yet; on a connection of its own it
     /// sees that by itself.
     pub(super) fn stands_behind_answers(&self) -> bool {
-        self.pipelined || self.own.is_none() && self.downstream.in_flight() > 0 && !self.behind_get
+        self.pipelined || self.own.is_none() && self.downstream.owed.in_flight() > 0 && !self.behind_get
     }
 
     pub(super) fn note_pipelined(&mut self) -> Step {

@@ -89,7 +89,7 @@ impl Session {
             downstream.set_waker(cx.waker());
             downstream.set_awaiting(Awaiting::Idle);
             let flushed = downstream.poll_flush(cx).is_ready() && !downstream.has_unsent();
-            if downstream.in_flight() == 0 && flushed || downstream.end().is_some() {
+            if downstream.owed.in_flight() == 0 && flushed || downstream.end().is_some() {
                 return Poll::Ready(());
             }
             Poll::Pending

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use memcloud_protocol::memcache::{Dialect, binary, text};
 use tokio::io::ReadBuf;
+use tokio::time::sleep;
 
 use super::{HeldGate, Session};
 use crate::downstream::{Awaiting, End};
@@ -19,12 +20,14 @@ use crate::upstream::{Conversion, Hold, Label, Pending, Quiet, Shape, Upstream, 
 impl Session {
     /// Waits until no answer is owed, or the session is over.
     pub(super) async fn idle(&mut self) {
+        // A gate must not wait for an app to read; and it is granted for the order of one connection.
+        drop(self.granted.take());
         let downstream = Rc::clone(&self.downstream);
         poll_fn(|cx| {
             downstream.set_waker(cx.waker());
             downstream.set_awaiting(Awaiting::Idle);
             let flushed = downstream.poll_flush(cx);
-            if downstream.in_flight() == 0 && flushed.is_ready() || downstream.end().is_some() {
+            if downstream.owed.in_flight() == 0 && flushed.is_ready() || downstream.end().is_some() {
                 return Poll::Ready(());
             }
             Poll::Pending
@@ -34,8 +37,6 @@ impl Session {
 
     /// Gets a connection that this session has for itself, and keeps it.
     pub(super) async fn open_own(&mut self) {
-        // A gate is granted for the order of one connection.
-        drop(self.granted.take());
         self.idle().await;
         if self.downstream.end().is_some() {
             return;
@@ -134,7 +135,7 @@ impl Session {
                 upstream.close_request();
                 return;
             }
-            if !self.more(&upstream).await {
+            if !self.more(&upstream, Duration::ZERO).await {
                 return;
             }
         }
@@ -152,7 +153,7 @@ impl Session {
         loop {
             let input = std::mem::take(&mut self.input);
             upstream.send(&[&input]);
-            if !self.more(upstream).await {
+            if !self.more(upstream, Duration::ZERO).await {
                 break;
             }
         }
@@ -176,9 +177,16 @@ impl Session {
         let mut pending = self
             .owed(if odd { Shape::UntilNoop } else { Shape::Line }, super::label::label(&request.command));
         pending.quiet = super::text::quiet_of(&request);
+        let head = match self.streamed_head(&request) {
+            Some((head, conversion)) => {
+                pending.conversion = conversion;
+                head
+            }
+            None => [request.loud().0, request.loud().1].concat(),
+        };
         Some(Plan {
             used: request.line.len(),
-            head: [request.loud().0, request.loud().1].concat(),
+            head,
             body: request.body,
             write: self.replicated(super::intent::of_streamed_text(&request)),
             behind: if odd { b"mn\r\n" } else { b"" },
@@ -218,15 +226,21 @@ impl Session {
             if left == 0 {
                 return true;
             }
-            if !self.more(upstream).await {
+            if !self.more(upstream, UPLOAD_STALL).await {
                 return false;
             }
         }
     }
 
-    /// Reads more of the app's stream once memcached has taken what it was sent. False when there is no more.
-    async fn more(&mut self, upstream: &Rc<Upstream>) -> bool {
-        let going_on = poll_fn(|cx| self.poll_more(cx, upstream)).await;
+    /// Reads more of the app's stream once memcached has taken what it was sent. False when there is no more, or, while
+    /// the proxy drains, when nothing came for so long.
+    async fn more(&mut self, upstream: &Rc<Upstream>, patience: Duration) -> bool {
+        let mut stalled = std::pin::pin!(sleep(patience));
+        let going_on = poll_fn(|cx| match self.poll_more(cx, upstream) {
+            Poll::Pending if self.downstream.is_draining() => stalled.as_mut().poll(cx).map(|()| false),
+            polled => polled,
+        })
+        .await;
         if !going_on {
             // A request that was cut off is not answered any more; what stands before it is.
             upstream.finish();
@@ -235,7 +249,7 @@ impl Session {
         going_on
     }
 
-    fn poll_more(&mut self, cx: &mut TaskContext<'_>, upstream: &Upstream) -> Poll<bool> {
+    pub(super) fn poll_more(&mut self, cx: &mut TaskContext<'_>, upstream: &Upstream) -> Poll<bool> {
         self.downstream.set_waker(cx.waker());
         let _ = self.downstream.poll_flush(cx);
         if self.downstream.end().is_some() {
@@ -248,7 +262,6 @@ impl Session {
         let mut scratch = context.scratch.borrow_mut();
         let mut buf = ReadBuf::new(&mut scratch);
         match self.downstream.poll_read(cx, &mut buf) {
-            Poll::Pending if self.downstream.is_draining() => Poll::Ready(false),
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(_)) => Poll::Ready(false),
             Poll::Ready(Ok(())) => {
@@ -286,7 +299,7 @@ impl Session {
                 downstream.set_waker(cx.waker());
                 downstream.set_awaiting(Awaiting::Idle);
                 let flushed = downstream.poll_flush(cx).is_ready() && !downstream.has_unsent();
-                if downstream.end() == Some(End::Now) || flushed && downstream.in_flight() == 0 {
+                if downstream.end() == Some(End::Now) || flushed && downstream.owed.in_flight() == 0 {
                     return Poll::Ready(());
                 }
                 Poll::Pending
@@ -313,5 +326,7 @@ struct Plan {
     pending: Pending,
 }
 
+/// While the proxy drains, a long request of which nothing came for so long is cut off.
+const UPLOAD_STALL: Duration = Duration::from_secs(1);
 /// What memcached has not taken yet of a long request, before the app is read again.
-const UNSENT_MAX: usize = 256 * 1024;
+pub(super) const UNSENT_MAX: usize = 256 * 1024;

@@ -11,6 +11,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use memcloud_protocol::memcache::binary::HEADER;
 use memcloud_protocol::memcache::text::{
     self, Command, Decoded, GatVerb, GetVerb, Keys, Meta, MetaMode, MetaVerb, Request,
 };
@@ -21,7 +22,7 @@ use super::odd::reflects_any_bytes;
 use super::versioned::Store;
 use super::{Session, Step, WHOLE_REQUEST_MAX, intent};
 use crate::metrics::CommandName;
-use crate::replication::effect::Intent;
+use crate::replication::effect::{Intent, Refused};
 use crate::upstream::{Conversion, Hold, Lookup, Quiet, Shape, Upstream, Write};
 
 impl Session {
@@ -29,8 +30,9 @@ impl Session {
     pub(super) fn text(&mut self, rest: &[u8]) -> Result<usize, Step> {
         let framing = self.context.capability.get().framing;
         if self.context.capability.get().binary_only {
-            // It will close at this; how, is its business.
-            return Err(self.own_or_over(Step::Raw));
+            // As memcached does, once it has read what could be a header. Nothing is handed on: by now it may be another one, which
+            // takes text, and then nobody would hear of what is written.
+            return if rest.len() < HEADER { Ok(0) } else { Err(Step::Over) };
         }
         match text::decode(rest, &framing) {
             // No command at all, perhaps, and memcached one that would not wait for the end of it.
@@ -69,7 +71,7 @@ impl Session {
             Command::Stats { args: b"memcloud" } => return self.stats_of_our_own(request.line.len()),
             _ => {}
         }
-        if self.refusal.is_some() && self.downstream.in_flight() > 0 {
+        if self.refusal.is_some() && self.downstream.owed.in_flight() > 0 {
             // An answer of our own has its place behind those that are owed.
             return Err(Step::Idle);
         }
@@ -117,9 +119,9 @@ impl Session {
             || self.shared.is_none()
             // Who is let in is a matter of the connection.
             || self.context.capability.get().authentication
-            || matches!(request.command, Command::Get { keys, .. } if self.downstream.is_too_much(keys.count()))
+            || matches!(request.command, Command::Get { keys, .. } if self.downstream.owed.is_too_much(keys.count()))
             || request.body > WHOLE_REQUEST_MAX
-            || self.downstream.saw_large_reply() && self.upstream().is_ok()
+            || self.downstream.owed.saw_large_reply() && self.upstream().is_ok()
     }
 
     /// Answers in memcached's place; says how many bytes of the input that settles.
@@ -161,7 +163,7 @@ impl Session {
             }
             Command::Delete { key } => self.send_write(upstream, request, key, Intent::Delete)?,
             Command::Arithmetic { verb, key, delta } => {
-                let write = self.gate(key, upstream)?.map(|hold| held(hold, Intent::Change));
+                let write = self.gate(key, upstream)?.map(|hold| held(hold, Intent::Change(Refused::Kept)));
                 let arithmetic = (verb, key, delta);
                 if let Err(write) = self.send_versioned_arithmetic(upstream, request, arithmetic, write) {
                     self.send_line(upstream, request, b"", Shape::Line, write);

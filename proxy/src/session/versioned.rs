@@ -13,13 +13,14 @@
 //! Errors are worded alike in both forms. What could be seen to differ goes up as it came: see
 //! [`ExplicitCas::fits`](crate::upstream::ExplicitCas::fits). A command with an `E` of the app's own keeps it. `ma` with flag `c` is
 //! left alone, because memcached reports the CAS it was told, and gives another one if the number needs a digit more.
+//! A body that streams has a CAS of when it began, because its version is given when it is stored.
 //! Deletions and new expiries leave no CAS behind; they are promised a version all the same, so that all versions of
 //! a key are in the order of its writes.
 
 use memcloud_protocol::memcache::encode::MetaRequest;
 use memcloud_protocol::memcache::key::{TextForm, text_form};
 use memcloud_protocol::memcache::number::write_u64;
-use memcloud_protocol::memcache::text::{ArithmeticVerb, Meta, MetaVerb, Request, StoreVerb};
+use memcloud_protocol::memcache::text::{ArithmeticVerb, Command, Meta, MetaVerb, Request, StoreVerb};
 
 use super::Session;
 use super::label::label;
@@ -58,6 +59,10 @@ impl Session {
         let plain = text_form(store.key) == TextForm::Plain && store.body.ends_with(b"\r\n");
         if !plain || !explicit.fits(store.verb, store.key.len() + store.body.len()) {
             return Err(write);
+        }
+        let mut write = write;
+        if let Some(write) = &mut write {
+            write.intent.goes_as_meta_set();
         }
         let pending = self.converted(request, Conversion::Stored, write);
         upstream.request_with(|out| encode_store(store, version, out), pending);
@@ -98,18 +103,41 @@ impl Session {
             return Err(write);
         };
         let pending = self.converted(request, Conversion::Told, write);
-        let (front, back) = request.loud();
         let line = |out: &mut Vec<u8>| {
-            out.extend_from_slice(front);
-            out.extend_from_slice(back);
-            out.truncate(out.trim_ascii_end().len());
-            out.extend_from_slice(b" E");
-            write_u64(version.time(), out);
-            out.extend_from_slice(b"\r\n");
+            tell(request, version, out);
             out.extend_from_slice(body);
         };
         upstream.request_with(line, pending);
         Ok(())
+    }
+
+    /// The head of a store whose body streams, with a CAS of now: its version is given when it is stored.
+    pub(super) fn streamed_head(&self, request: &Request<'_>) -> Option<(Vec<u8>, Conversion)> {
+        let replication = self.context.replication.as_ref().filter(|_| self.replicates())?;
+        let explicit = self.context.explicit_cas().filter(|_| replication.is_versioned())?;
+        let reading = || replication.lock().reading(self.context.wall_ms());
+        match request.command {
+            Command::Store { verb, key, flags, exptime, cas } => {
+                let len = usize::try_from(request.body).ok()?;
+                if text_form(key) != TextForm::Plain || !explicit.fits(verb, key.len() + len) {
+                    return None;
+                }
+                let mut head = Vec::new();
+                encode_head(
+                    Store { verb, key, flags, exptime, cas, body: b"" },
+                    len - 2,
+                    reading(),
+                    &mut head,
+                );
+                Some((head, Conversion::Stored))
+            }
+            Command::Meta(meta) if takes_version(&meta) => {
+                let mut head = Vec::new();
+                tell(request, reading(), &mut head);
+                Some((head, Conversion::Told))
+            }
+            _ => None,
+        }
     }
 
     fn converted(&self, request: &Request<'_>, conversion: Conversion, write: Option<Box<Write>>) -> Pending {
@@ -121,8 +149,24 @@ impl Session {
     }
 }
 
+/// The line of a meta command, with its version behind it.
+fn tell(request: &Request<'_>, version: Version, out: &mut Vec<u8>) {
+    let (front, back) = request.loud();
+    out.extend_from_slice(front);
+    out.extend_from_slice(back);
+    out.truncate(out.trim_ascii_end().len());
+    out.extend_from_slice(b" E");
+    write_u64(version.time(), out);
+    out.extend_from_slice(b"\r\n");
+}
+
 fn encode_store(store: Store<'_>, version: Version, out: &mut Vec<u8>) {
-    let Ok(mut line) = MetaRequest::set(store.key, store.body.len() - 2, out) else { return };
+    encode_head(store, store.body.len() - 2, version, out);
+    out.extend_from_slice(store.body);
+}
+
+fn encode_head(store: Store<'_>, len: usize, version: Version, out: &mut Vec<u8>) {
+    let Ok(mut line) = MetaRequest::set(store.key, len, out) else { return };
     let mode: &[u8] = match store.verb {
         StoreVerb::Set | StoreVerb::Cas => b"",
         StoreVerb::Add => b"E",
@@ -143,7 +187,6 @@ fn encode_store(store: Store<'_>, version: Version, out: &mut Vec<u8>) {
         line = line.number(b'C', cas);
     }
     line.number(b'E', version.time()).finish();
-    out.extend_from_slice(store.body);
 }
 
 /// Whether `E` behind the line makes the item's CAS and nothing else that an app could see.
@@ -160,3 +203,27 @@ fn takes_version(meta: &Meta<'_>) -> bool {
 
 /// memcached bounds the tokens of a line; this is far below any version's bound.
 const FLAGS_MAX: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use memcloud_protocol::memcache::text::{Decoded, Framing, decode};
+
+    use super::*;
+
+    #[test]
+    fn a_line_of_many_flags_goes_up_as_it_came() {
+        for (line, flags) in
+            [("ms k 2", "k q s c O1 P1 L1 C7 F7 T7 N7 MS"), ("mg k", "N7 k q f h l s t u v O1 P1")]
+        {
+            let flags: Vec<&str> = flags.split(' ').collect();
+            for (count, takes) in [(FLAGS_MAX - 1, true), (FLAGS_MAX, false)] {
+                let line = format!("{line} {}\r\n", flags[..count].join(" "));
+                let decoded = decode(line.as_bytes(), &Framing::default());
+                let Decoded::Request(Request { command: Command::Meta(meta), .. }) = decoded else {
+                    panic!("{line}")
+                };
+                assert_eq!((meta.flags().count(), takes_version(&meta)), (count, takes), "{line}");
+            }
+        }
+    }
+}

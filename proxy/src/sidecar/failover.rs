@@ -18,7 +18,7 @@ use crate::config::{Config, Failover};
 use crate::failover::{Command, Event, Forsaken, Machine, Route, Seen, State, Switch};
 use crate::link::Tunnels;
 use crate::net::Stream;
-use crate::replication::{PeerId, Shared, wall_clock_ms};
+use crate::replication::{PeerId, PeerStatus, Shared, Version, wall_clock_ms};
 use crate::upstream::UpstreamState;
 
 /// What is told to `/status`.
@@ -62,7 +62,8 @@ struct Driver {
     upstream: watch::Receiver<UpstreamState>,
     shared: Arc<Shared>,
     shown: watch::Sender<Shown>,
-    peers: Vec<String>,
+    /// When the peer came that was asked last.
+    asked: Option<Version>,
     /// How long the peer that serves may be silent.
     patience: Duration,
     lifeline: Option<Lifeline>,
@@ -83,11 +84,10 @@ impl Driver {
         upstream: watch::Receiver<UpstreamState>,
         shared: Arc<Shared>,
     ) -> Self {
-        let machine = Machine::new(config.peers.len(), wall_clock_ms());
+        let machine = Machine::new(0, wall_clock_ms());
         let shown = watch::Sender::new(Shown::of(&machine));
         let patience = config.upstream_timeout.min(PATIENCE_MAX);
-        let peers = config.peers.clone();
-        Self { machine, switch, upstream, shared, shown, peers, patience, lifeline: None }
+        Self { machine, switch, upstream, shared, shown, asked: None, patience, lifeline: None }
     }
 
     /// Goes on for ever.
@@ -106,6 +106,7 @@ impl Driver {
                 }
                 () = sleep(TICK) => Event::Tick,
             };
+            let event = self.look_at_peers(event);
             let before = (self.machine.state(), self.machine.since_ms());
             let seen = self.seen();
             let command = self.machine.on(event, wall_clock_ms(), seen);
@@ -118,11 +119,21 @@ impl Driver {
         }
     }
 
+    /// Peers come and go: one that went serves no more.
+    fn look_at_peers(&mut self, event: Event) -> Event {
+        let replica = self.shared.lock();
+        self.machine.has_places(replica.peer_ids().last().map_or(0, |last| last.0 + 1));
+        match self.machine.state().peer() {
+            Some(peer) if replica.came(PeerId(peer)) != self.asked => Event::Lost,
+            _ => event,
+        }
+    }
+
     fn seen(&self) -> Seen {
-        let linked = self.machine.state().peer().is_some_and(|peer| {
-            let status = self.shared.lock().status(PeerId(peer), wall_clock_ms());
-            status.inbound_connected && status.peer_owes.is_some_and(|owed| owed <= OWED_MAX)
-        });
+        let linked =
+            self.machine.state().peer().is_some_and(|peer| {
+                is_nearly_here(&self.shared.lock().status(PeerId(peer), wall_clock_ms()))
+            });
         let state = self.upstream.borrow();
         let whole = self.shared.lock().warming().is_none();
         Seen { up: state.down.is_none() && state.asked, refused: state.refused, whole, linked }
@@ -143,6 +154,9 @@ impl Driver {
 
     /// What is to be under way from now on; nothing if that is what is.
     fn next(&mut self, command: Option<Command>, before: State) -> Option<Work> {
+        if let Some(Command::Probe(peer)) = command {
+            self.asked = self.shared.lock().came(PeerId(peer));
+        }
         match (command, self.machine.state()) {
             (Some(Command::Probe(peer)), _) => Some(self.probe(peer)),
             (Some(Command::Gather), State::Returning { peer, .. }) => Some(self.gather(peer)),
@@ -156,9 +170,11 @@ impl Driver {
         let (was, is) = (before.word(), self.machine.state());
         self.shown.send_replace(Shown::of(&self.machine));
         let route = self.machine.route();
-        match (route, is.peer().and_then(|peer| self.peers.get(peer))) {
+        match (route, is.peer()) {
             _ if was == is.word() => {}
-            (Route::Peer(_), Some(addr)) => tracing::warn!(peer.addr = addr, was, "a peer serves our apps"),
+            (Route::Peer(_), Some(peer)) => {
+                tracing::warn!(peer.addr = %self.switch.dial.address(peer), was, "a peer serves our apps");
+            }
             (Route::Nobody, _) => tracing::error!("neither memcached nor a peer serves our apps"),
             _ => tracing::info!(state = is.word(), was, "who serves our apps"),
         }
@@ -283,6 +299,11 @@ impl Lifeline {
     }
 }
 
+/// Whether what was written at the peer that serves is here but for a moment's worth of it.
+fn is_nearly_here(status: &PeerStatus) -> bool {
+    status.inbound_connected && status.peer_owes.is_some_and(|owed| owed <= OWED_MAX)
+}
+
 /// Time enters the machine this often.
 const TICK: Duration = Duration::from_millis(20);
 /// Ten of them are a second.
@@ -295,3 +316,17 @@ const OWED_MAX: u64 = 4096;
 const PROBE_WITHIN: Duration = Duration::from_millis(2500);
 /// An idle link brings one each tenth of a second.
 const MARKS_LOOKED_AT: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_route_comes_back_when_little_is_on_its_way() {
+        let owes = |peer_owes| PeerStatus { inbound_connected: true, peer_owes, ..PeerStatus::default() };
+        assert!(is_nearly_here(&owes(Some(OWED_MAX))));
+        assert!(!is_nearly_here(&owes(Some(OWED_MAX + 1))));
+        assert!(!is_nearly_here(&owes(None)), "it has not said");
+        assert!(!is_nearly_here(&PeerStatus { inbound_connected: false, ..owes(Some(0)) }));
+    }
+}

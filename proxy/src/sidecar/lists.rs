@@ -9,12 +9,9 @@ use crate::config::Config;
 use crate::replication::{Left, PeerId, Shared, wall_clock_ms};
 use crate::spill::{Spill, SpillConfig, SpillError};
 
-/// Opens the lists and has the replica use them. Nothing without a folder, or without peers.
+/// Opens the lists and has the replica use them. Nothing without a folder, or where there can be no peers.
 pub(super) fn open(config: &Config, shared: Option<&Arc<Shared>>) -> Result<Option<Arc<Spill>>, SpillError> {
     let (Some(dir), Some(shared)) = (&config.recovery.backlog_dir, shared) else { return Ok(None) };
-    if config.peers.is_empty() {
-        return Ok(None);
-    }
     let spill = Spill::open(&SpillConfig {
         dir: dir.clone(),
         bytes_max: config.recovery.backlog_dir_bytes,

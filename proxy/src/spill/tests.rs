@@ -70,7 +70,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// What is listed is what was pushed, less what was confirmed and not pushed again since it was taken.
+    /// What is listed is what was pushed, less what was confirmed and not pushed again since it was taken. What was taken
+    /// is known to the process that took it and goes with it: an emptied list counts its generations from the start again.
     #[test]
     fn a_list_is_what_its_model_is(steps in prop::collection::vec(step(), 1..60)) {
         let dir = TempDir::new().expect("a folder");
@@ -105,6 +106,7 @@ proptest! {
                 Step::Stop => {
                     spill.close(END_MS);
                     spill = open(dir.path());
+                    taken = Default::default();
                     prop_assert_eq!(spill.stopped_ms(), Some(END_MS));
                 }
                 Step::Kill => {
@@ -112,6 +114,7 @@ proptest! {
                     let _ = wait(spill.take(A, 0));
                     drop(spill);
                     spill = open(dir.path());
+                    taken = Default::default();
                     prop_assert_eq!(spill.stopped_ms(), None);
                 }
             }
@@ -322,4 +325,38 @@ fn lists_of_peers_that_are_named_no_more_are_deleted() {
 fn list_files(dir: &Path) -> usize {
     let names = fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
     names.filter(|path| path.extension().is_some_and(|end| end == "keys")).count()
+}
+
+#[test]
+fn lists_come_and_go_with_their_peers() {
+    let dir = TempDir::new().expect("a folder");
+    let spill = open(dir.path());
+    let late = PeerId(2);
+    spill.join(late, "10.0.0.9:1");
+    spill.push(late, key(1));
+    assert_eq!(keys(&spill, late), BTreeSet::from([key(1).to_vec()]));
+    let files = || {
+        fs::read_dir(dir.path()).unwrap().flatten().filter(|e| e.path().extension() == Some("keys".as_ref()))
+    };
+    assert_eq!(files().count(), 1);
+    spill.push(A, key(2));
+    spill.part(late);
+    assert_eq!(keys(&spill, late), BTreeSet::new());
+    assert_eq!(files().count(), 1, "that of the one that stays");
+    // Another one in its place, and the same one again in another: neither inherits anything.
+    spill.join(late, "10.0.0.10:1");
+    spill.join(PeerId(3), "10.0.0.9:1");
+    spill.push(late, key(3));
+    assert_eq!((keys(&spill, late).len(), keys(&spill, PeerId(3)).len()), (1, 0));
+    assert!(spill.state(late).complete && !spill.state(late).whole);
+    // A list that was lost is complete again for the next one.
+    spill.inner.lock().waiting.lose(2, Reason::Bound);
+    assert!(!spill.state(late).complete);
+    spill.part(late);
+    spill.join(late, "10.0.0.11:1");
+    assert!(spill.state(late).complete);
+    spill.close(END_MS);
+    drop(spill);
+    let spill = open(dir.path());
+    assert_eq!(keys(&spill, A), BTreeSet::from([key(2).to_vec()]));
 }

@@ -42,6 +42,8 @@ struct Known {
     whole: bool,
     doubted: bool,
     void: bool,
+    /// Whose it is from now on, once what came before is dropped.
+    renamed: Option<Option<String>>,
 }
 
 /// What the writer says of a file.
@@ -68,13 +70,14 @@ pub struct ListState {
 #[derive(Debug, Default)]
 pub(super) struct Handed {
     pub(super) void: bool,
+    /// Whose it is from now on.
+    pub(super) renamed: Option<Option<String>>,
     pub(super) keys: Keys,
 }
 
-impl Waiting {
-    /// A list for each peer; whether what the last run left there is all that it owed.
-    pub(super) fn new(whole: &[bool], bytes_max: u64) -> Self {
-        let known = |&whole: &bool| Known {
+impl Known {
+    fn new(whole: bool) -> Self {
+        Self {
             fresh: Keys::default(),
             fresh_bytes: 0,
             in_hand: 0,
@@ -84,8 +87,15 @@ impl Waiting {
             whole,
             doubted: false,
             void: false,
-        };
-        let lists = whole.iter().map(known).collect();
+            renamed: None,
+        }
+    }
+}
+
+impl Waiting {
+    /// A list for each peer; whether what the last run left there is all that it owed.
+    pub(super) fn new(whole: &[bool], bytes_max: u64) -> Self {
+        let lists = whole.iter().map(|&whole| Known::new(whole)).collect();
         Self { lists, bytes: 0, bytes_max, generation: 0, losses: Default::default() }
     }
 
@@ -114,6 +124,16 @@ impl Waiting {
             list.complete = true;
             self.drop_fresh(peer);
         }
+    }
+
+    /// Another peer has this place, or nobody: whatever was listed for the one before is dropped.
+    pub(super) fn join(&mut self, peer: usize, name: Option<String>) {
+        while self.lists.len() <= peer {
+            self.lists.push(Known::new(false));
+        }
+        self.begin_anew(peer);
+        let list = &mut self.lists[peer];
+        (list.whole, list.doubted, list.renamed) = (false, false, Some(name));
     }
 
     /// A key could not be kept, so the list says too little: it is dropped.
@@ -148,17 +168,18 @@ impl Waiting {
     pub(super) fn hand_over(&mut self, peer: usize) -> Handed {
         let list = &mut self.lists[peer];
         let void = std::mem::take(&mut list.void);
+        let renamed = list.renamed.take();
         if void {
             self.bytes -= list.in_hand_bytes;
             (list.in_hand, list.in_hand_bytes) = (0, 0);
             list.disk = OnDisk::default();
         }
         if list.in_hand > 0 {
-            return Handed { void, keys: Keys::default() };
+            return Handed { void, renamed, keys: Keys::default() };
         }
         let keys = std::mem::take(&mut list.fresh);
         (list.in_hand, list.in_hand_bytes) = (keys.len() as u64, std::mem::take(&mut list.fresh_bytes));
-        Handed { void, keys }
+        Handed { void, renamed, keys }
     }
 
     /// Keys that were in hand are on the disk, or some were taken off there.
@@ -190,6 +211,11 @@ impl Waiting {
             complete: list.complete,
             whole: list.complete && list.whole,
         }
+    }
+
+    /// Places of lists that were ever taken.
+    pub(super) fn places(&self) -> usize {
+        self.lists.len()
     }
 
     /// Keys that wait and are not in hand.

@@ -5,6 +5,7 @@
 //! Whatever goes wrong with a file costs that list and is counted; the thread goes on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +21,6 @@ pub(super) struct Writer {
     inner: Arc<Inner>,
     folder: Folder,
     bytes_max: u64,
-    peers: Vec<String>,
     open: Vec<Open>,
     next_commit: Instant,
 }
@@ -28,6 +28,8 @@ pub(super) struct Writer {
 /// A list as the writer has it.
 #[derive(Default)]
 struct Open {
+    /// The peer's; none where there is no peer.
+    name: Option<String>,
     /// None while there is nothing on it.
     list: Option<List>,
     /// Taken from what waits, last key first.
@@ -40,8 +42,11 @@ impl Writer {
             inner,
             folder,
             bytes_max: config.bytes_max,
-            peers: config.peers.clone(),
-            open: config.peers.iter().map(|_| Open::default()).collect(),
+            open: config
+                .peers
+                .iter()
+                .map(|name| Open { name: Some(name.clone()), ..Open::default() })
+                .collect(),
             next_commit: Instant::now(),
         }
     }
@@ -49,7 +54,7 @@ impl Writer {
     /// Runs until the lists are closed. Says when those of the last run are open.
     pub(super) fn run(mut self, opened: &SyncSender<()>) {
         for peer in 0..self.open.len() {
-            if self.folder.list(&self.peers[peer]).exists() {
+            if self.path(peer).is_some_and(|path| path.exists()) {
                 self.open_left(peer);
             }
         }
@@ -75,7 +80,7 @@ impl Writer {
                 waiting.raise_generation(newest);
             }
             Err(Reason::Corrupt | Reason::Fault) => {
-                let _ = self.folder.put_aside(&self.peers[peer]);
+                let _ = self.open[peer].name.as_ref().map(|name| self.folder.put_aside(name));
             }
             Err(_) => {}
         }
@@ -87,9 +92,11 @@ impl Writer {
         let idle = self.open.iter().all(|open| open.hand.is_empty());
         let (handed, asked, ended) = {
             let mut state = self.await_work(idle);
-            let handed: Vec<_> = (0..self.open.len()).map(|peer| state.waiting.hand_over(peer)).collect();
+            let handed: Vec<_> =
+                (0..state.waiting.places()).map(|peer| state.waiting.hand_over(peer)).collect();
             (handed, std::mem::take(&mut state.asked), state.end)
         };
+        self.open.resize_with(handed.len(), Open::default);
         let began = Instant::now();
         for (peer, handed) in handed.into_iter().enumerate() {
             self.take_over(peer, handed);
@@ -134,12 +141,28 @@ impl Writer {
                 // A store that failed may fail again when it is closed.
                 let _ = catch_unwind(AssertUnwindSafe(|| list.delete()));
             }
-            let _ = std::fs::remove_file(self.folder.list(&self.peers[peer]));
+            self.remove(peer);
         }
+        if let Some(name) = handed.renamed {
+            self.open[peer].name = name;
+            // One that an earlier peer of this name has left says nothing of what this one is owed.
+            self.remove(peer);
+        }
+        let open = &mut self.open[peer];
         if !handed.keys.is_empty() {
             open.hand = handed.keys.into_iter().collect();
             // Neighbours go into the same pages.
             open.hand.sort_unstable_by(|a, b| b.cmp(a));
+        }
+    }
+
+    fn path(&self, peer: usize) -> Option<PathBuf> {
+        self.open[peer].name.as_ref().map(|name| self.folder.list(name))
+    }
+
+    fn remove(&self, peer: usize) {
+        if let Some(path) = self.path(peer) {
+            let _ = std::fs::remove_file(path);
         }
     }
 
@@ -218,7 +241,7 @@ impl Writer {
         peer: usize,
         work: impl FnOnce(&mut Open, &std::path::Path) -> Result<T, ListError>,
     ) -> Result<T, Reason> {
-        let path = self.folder.list(&self.peers[peer]);
+        let path = self.path(peer).unwrap_or_default();
         let open = &mut self.open[peer];
         let reason = match catch_unwind(AssertUnwindSafe(|| work(open, &path))) {
             Ok(Ok(done)) => return Ok(done),
@@ -237,7 +260,7 @@ impl Writer {
 
     fn tell(&self, peer: usize, reason: Reason, error: &dyn std::fmt::Display) {
         let reason = reason.as_str();
-        tracing::warn!(peer.addr = self.peers[peer], reason, %error,
+        tracing::warn!(peer.addr = self.open[peer].name, reason, %error,
             "a list of owed keys is lost: the peer will be compared with instead");
     }
 
@@ -252,15 +275,13 @@ impl Writer {
             let Some(list) = self.open[peer].list.take() else { continue };
             let closed = self.guarded(peer, |_, _| list.close().map_err(|e| redb::Error::from(e).into()));
             if closed.is_err() {
-                let _ = std::fs::remove_file(self.folder.list(&self.peers[peer]));
+                self.remove(peer);
             }
         }
         let state = self.inner.lock();
         let whole = |peer: usize| state.waiting.says_all(peer);
-        let stopped = Stopped {
-            at_ms,
-            whole: self.peers.iter().enumerate().map(|(n, peer)| (peer.clone(), whole(n))).collect(),
-        };
+        let named = self.open.iter().enumerate().filter_map(|(n, open)| Some((n, open.name.clone()?)));
+        let stopped = Stopped { at_ms, whole: named.map(|(place, name)| (name, whole(place))).collect() };
         drop(state);
         if let Err(error) = self.folder.put_stopped(&stopped) {
             tracing::warn!(%error, "the end of this run cannot be noted: the next one will compare with its peers");

@@ -15,8 +15,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
+use super::binary_only::Packets;
 use super::explicit_cas::ExplicitCas;
 use crate::config::Address;
+use crate::memcached::incarnation::{self, nobody_listens};
 use crate::net::{self, Stream};
 use crate::replication::{Incarnation, Shared};
 
@@ -78,8 +80,8 @@ pub(crate) struct Monitor {
     /// Who has to know when memcached has started again.
     shared: Option<Arc<Shared>>,
     state: watch::Sender<UpstreamState>,
-    /// The last connection was closed at its first words.
-    turned_away: bool,
+    /// An earlier one has said who it was: the next may be another, and empty.
+    met: bool,
 }
 
 impl Monitor {
@@ -93,7 +95,14 @@ impl Monitor {
     ) -> (Self, watch::Receiver<UpstreamState>) {
         let unknown = UpstreamState { down: Some("not asked yet".to_owned()), ..UpstreamState::default() };
         let (state, receiver) = watch::channel(unknown);
-        (Self { address, patience, wanted, shared, state, turned_away: false }, receiver)
+        (Self { address, patience, wanted, shared, state, met: false }, receiver)
+    }
+
+    /// Whoever has peers asks memcached who it is before any app does anything to it.
+    pub(crate) async fn meet(&self) {
+        if let Some(shared) = &self.shared {
+            incarnation::meet(&self.address, self.patience, shared).await;
+        }
     }
 
     /// Watches for ever.
@@ -105,11 +114,13 @@ impl Monitor {
                 Err(_) => Err(io::ErrorKind::TimedOut.into()),
             };
             let Err(error) = ended else { continue };
+            let refused = nobody_listens(&error);
+            if let (true, Some(shared)) = (refused, &self.shared) {
+                shared.memcached_is_away();
+            }
             let was_up = self.state.borrow().down.is_none();
             self.state.send_if_modified(|state| {
                 let down = Some(format!("memcached at {} is not reachable: {error}", self.address));
-                let refused =
-                    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
                 let new = state.down != down || state.refused != refused;
                 (state.down, state.refused) = (down, refused);
                 state.asked = false;
@@ -124,8 +135,11 @@ impl Monitor {
 
     /// Asks, then watches until something goes wrong.
     async fn watch(&mut self, mut link: BufReader<Stream>) -> io::Result<()> {
-        // It says who it is within milliseconds; one that speaks binary only never does.
-        self.state.send_if_modified(|state| state.down.take().is_some());
+        // It says who it is within milliseconds; one that speaks binary only never does. After an absence that is waited for: until then
+        // nobody knows whether it is empty.
+        if !self.met {
+            self.state.send_if_modified(|state| state.down.take().is_some());
+        }
         tokio::select! {
             biased;
             () = self.wanted.notified() => {}
@@ -135,7 +149,7 @@ impl Monitor {
         self.wanted.notify_one();
         match timeout(self.patience, self.ask(&mut link)).await {
             Ok(Ok((version, capability))) => {
-                self.turned_away = false;
+                self.met = true;
                 tracing::info!(upstream.addr = %self.address, version, ?capability, "memcached answers");
                 self.state.send_replace(UpstreamState {
                     down: None,
@@ -155,36 +169,32 @@ impl Monitor {
     async fn ask(&self, link: &mut BufReader<Stream>) -> io::Result<(String, Capability)> {
         let known = ask_all(link).await?;
         if let (Some(shared), false) = (&self.shared, known.1.authentication) {
+            let writes = shared.writes();
             let stats = lines_before_version(link, b"stats\r\n").await?;
             let seen = Incarnation::of_stats(stats.iter().map(Vec::as_slice));
-            if seen.is_some_and(|seen| shared.memcached_seen(seen)) {
+            if seen.is_some_and(|seen| shared.memcached_seen(seen, writes)) {
                 tracing::warn!(upstream.addr = %self.address, "memcached has started again, empty");
             }
         }
         Ok(known)
     }
 
-    /// It closed at the first words. One that ends does that once, one that speaks no text each time.
-    async fn turned_away(&mut self) -> io::Result<()> {
-        if std::mem::replace(&mut self.turned_away, true) {
-            return self.refused_text().await;
-        }
-        sleep(RETRY).await;
-        Ok(())
-    }
-
-    /// It closed at the first word of text. Whether it still does is asked again and again.
-    async fn refused_text(&self) -> io::Result<()> {
+    /// It closed at the first words: because it speaks no text, or for a passing reason.
+    async fn turned_away(&self) -> io::Result<()> {
+        let Some(packets) = Packets::of_binary_only(&self.address, self.patience).await else {
+            sleep(RETRY).await;
+            return Ok(());
+        };
+        tracing::info!(upstream.addr = %self.address, "memcached speaks the binary dialect only");
         let capability = Capability { binary_only: true, ..Capability::default() };
-        self.state.send_if_modified(|state| {
-            let now =
-                UpstreamState { down: None, refused: false, asked: true, version: String::new(), capability };
-            let new = *state != now;
-            *state = now;
-            new
+        self.state.send_replace(UpstreamState {
+            down: None,
+            refused: false,
+            asked: true,
+            version: String::new(),
+            capability,
         });
-        sleep(INTERVAL).await;
-        Ok(())
+        Err(packets.listen(INTERVAL).await)
     }
 
     /// Returns what went wrong in the end.
@@ -249,18 +259,20 @@ async fn swallows(link: &mut BufReader<Stream>, storage_line: &[u8]) -> io::Resu
 async fn lines_before_version(link: &mut BufReader<Stream>, question: &[u8]) -> io::Result<Vec<Vec<u8>>> {
     link.get_mut().write_all(&[question, b"version\r\n"].concat()).await?;
     let mut lines = Vec::new();
-    while lines.len() < ANSWER_LINES_MAX {
+    loop {
         let answer = line(link).await?;
         if answer.starts_with(b"VERSION ") {
             return Ok(lines);
         }
+        if lines.len() == ANSWER_LINES_MAX {
+            return Err(io::Error::other("it answers more than it was asked"));
+        }
         lines.push(answer);
     }
-    Err(io::Error::other("it answers more than it was asked"))
 }
 
 /// The other side closed, in one of the ways in which that shows.
-fn is_closing(error: &io::Error) -> bool {
+pub(super) fn is_closing(error: &io::Error) -> bool {
     use io::ErrorKind as K;
     matches!(error.kind(), K::UnexpectedEof | K::ConnectionReset | K::BrokenPipe | K::ConnectionAborted)
 }
@@ -275,8 +287,39 @@ async fn line(link: &mut BufReader<Stream>) -> io::Result<Vec<u8>> {
 }
 
 /// As long as the header of a binary packet: a server that speaks only that dialect waits for one, then closes.
-const FIRST_WORDS: &[u8] = b"version\r\nmn\r\nmn\r\nmn\r\nmn\r\n";
+pub(super) const FIRST_WORDS: &[u8] = b"version\r\nmn\r\nmn\r\nmn\r\nmn\r\n";
 const INTERVAL: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(100);
 const ANSWER_LINES_MAX: usize = 1024;
 const ANSWER_BYTES_MAX: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is made of an answer of so many lines before the version.
+    async fn answered(lines: usize) -> io::Result<usize> {
+        let (ours, mut server) = tokio::net::UnixStream::pair().unwrap();
+        let answer = ["STAT a 1\r\n".repeat(lines).as_bytes(), b"VERSION 1.6.18\r\n"].concat();
+        server.write_all(&answer).await.unwrap();
+        let mut link = BufReader::new(Stream::Unix(ours));
+        lines_before_version(&mut link, b"stats\r\n").await.map(|lines| lines.len())
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_given_up() {
+        assert_eq!(answered(ANSWER_LINES_MAX).await.unwrap(), ANSWER_LINES_MAX);
+        assert!(answered(ANSWER_LINES_MAX + 1).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_read_in_parts() {
+        let (ours, mut server) = tokio::net::UnixStream::pair().unwrap();
+        server.write_all(&[b'x'; ANSWER_BYTES_MAX as usize + 1]).await.unwrap();
+        drop(server);
+        let mut link = BufReader::new(Stream::Unix(ours));
+        assert_eq!(line(&mut link).await.unwrap().len() as u64, ANSWER_BYTES_MAX);
+        assert_eq!(line(&mut link).await.unwrap(), b"x");
+        assert!(line(&mut link).await.is_err(), "it has closed");
+    }
+}

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::coop::unconstrained;
 use tokio::time::{sleep, timeout};
 
-use super::replies::Batch;
+use super::batch::Batch;
 use super::{Pending, Phase, State, Target, Upstream, graveyard};
 use crate::backoff::Backoff;
 use crate::downstream::Downstream;
@@ -51,12 +51,16 @@ impl Stop {
         }
     }
 
-    fn sentence(&self) -> String {
+    fn sentence(&self, target: Target) -> String {
+        let who = match target {
+            Target::Memcached => "memcached",
+            Target::Peer { .. } => "the peer that serves for memcached",
+        };
         match self {
-            Self::Closed => "memcached closed the connection".to_owned(),
-            Self::Broken(error) => format!("the connection to memcached broke: {error}"),
+            Self::Closed => format!("{who} closed the connection"),
+            Self::Broken(error) => format!("the connection to {who} broke: {error}"),
             Self::OutOfStep(what) => (*what).to_owned(),
-            Self::TimedOut => "memcached does not answer".to_owned(),
+            Self::TimedOut => format!("{who} does not answer"),
             Self::Finished => "the session is over".to_owned(),
         }
     }
@@ -83,7 +87,7 @@ pub(crate) async fn keep_connected(upstream: Rc<Upstream>, first: tokio::sync::o
                 if !upstream.is_tunnel() {
                     context.counters.upstream_error(stop.fault());
                 }
-                stop.sentence()
+                stop.sentence(upstream.target)
             }
             Ok(Err(error)) => upstream.target.unreachable_because(&context, &error.to_string()),
             Err(_) => upstream.target.unreachable_because(&context, "it does not answer"),
@@ -124,11 +128,11 @@ pub(crate) async fn open_own(
         let owed = !task.state.borrow().pending.is_empty();
         task.ended(&stop, stream);
         if stop != Stop::Finished {
-            tracing::debug!(reason = stop.sentence(), "a session's own connection ended");
+            tracing::debug!(reason = stop.sentence(target), "a session's own connection ended");
             if !task.is_tunnel() {
                 task.context.counters.upstream_error(stop.fault());
             }
-            task.set_down(&stop.sentence());
+            task.set_down(&stop.sentence(target));
         }
         // A session that is owed nothing goes on where the route leads, if the server itself is gone.
         let goes_on = task.left.get() || !owed && task.context.moves_on(generation).await;
@@ -208,7 +212,7 @@ impl Upstream {
         let mut batch = Batch::default();
         let read = self.read(cx, stream, partial, &mut batch);
         if let Some(replication) = &self.context.replication {
-            batch.report(replication, self.context.acks.as_ref(), self.context.wall_ms());
+            batch.report(&self.context, replication, self.context.wall_ms());
         }
         for missed in batch.missed {
             tokio::task::spawn_local(missed.fill(Rc::clone(self)));
@@ -324,14 +328,14 @@ impl Upstream {
         guard.framer = super::reply::Framer::default();
         guard.swallow = false;
         guard.timed_out = false;
-        guard.phase = Phase::Down(stop.sentence().into());
+        guard.phase = Phase::Down(stop.sentence(self.target).into());
         drop(guard);
 
-        let reason = stop.sentence();
-        let mut writes = Vec::new();
+        let reason = stop.sentence(self.target);
+        let (mut writes, mut cut) = (Vec::new(), Vec::new());
         for (position, mut owed) in pending.into_iter().enumerate() {
             if let Some(write) = owed.write.take() {
-                writes.push(*write);
+                if owed.open { &mut cut } else { &mut writes }.push(*write);
                 self.changed(&owed.downstream);
             }
             owed.downstream.cut_write();
@@ -343,7 +347,7 @@ impl Upstream {
             }
             if self.owner.is_some() || begun && position == 0 {
                 // Cut in the middle of an answer, or as the session's own server would be gone.
-                owed.downstream.replied(owed.keys);
+                owed.downstream.owed.replied(owed.keys);
                 if self.owner.is_none() {
                     owed.downstream.abort();
                 }
@@ -356,7 +360,7 @@ impl Upstream {
             downstream.upstream_drained();
         }
         if let Some(replication) = &self.context.replication {
-            graveyard::settle(writes, &self.context, replication, stop, stream);
+            graveyard::settle(writes, cut, &self.context, replication, stop, stream);
         }
     }
 }

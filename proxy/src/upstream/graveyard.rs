@@ -1,4 +1,5 @@
-//! Writes whose answer never came: nobody can say what they did, so their keys are dropped, here and at every peer.
+//! Writes whose answer never came, or leaves doubt: nobody can say what they did, so their keys are dropped, here and at every
+//! peer.
 //!
 //! ```text
 //!  connection ended ──► memcached has closed it too ──► md, on a fresh connection ──► complete(Removed), gates open
@@ -12,9 +13,13 @@
 //! key is looked at once memcached serves again and has all that was written at the peer. If it is there by then, the
 //! peer's value is; only if not, the deletion is told.
 //!
+//! A write that was cut off before its end was sent, by an app that went away, is none of these: memcached has not carried it out.
+//! It may have dropped what was there when it read how long the value is, so the key is looked at.
+//!
 //! A miss is legal all the same. The gates stay closed until the item is gone, so that no later write of an app
 //! and no mutation of a peer is hit.
 
+use std::future::pending;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,66 +28,117 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
-use memcloud_protocol::memcache::binary::{Opcode, status};
-
 use super::Write;
+use super::batch::Batch;
 use super::connection::Stop;
 use super::pending::Hold;
-use super::replies::Batch;
 use crate::backoff::Backoff;
 use crate::memcached::commands;
-use crate::memcached::incarnation;
-use crate::memcached::local::{Local, out_of_step};
+use crate::memcached::deletion::{Deletion, Ended};
+use crate::memcached::local::Local;
 use crate::net::Stream;
-use crate::replication::{Begin, Effect, Incarnation, Outcome, Shared, Slot, next_lane, wall_clock_ms};
+use crate::replication::{Effect, Incarnation, Outcome, Shared, Slot, wall_clock_ms};
 use crate::worker::Context;
 
-/// Settles the outcome of writes that were in flight on a connection that ended.
+/// Settles the outcome of writes that were in flight on a connection that ended. Those that are `cut` were never sent to
+/// their end.
 pub(super) fn settle(
     writes: Vec<Write>,
+    cut: Vec<Write>,
     context: &Rc<Context>,
     replication: &Arc<Shared>,
     stop: &Stop,
     stream: Stream,
 ) {
-    if writes.is_empty() {
+    if writes.is_empty() && cut.is_empty() {
         return;
     }
-    let since = Since { route: context.routed().generation, life: replication.memcached_life() };
+    let since = Since::now(context, replication);
     let closed = matches!(stop, Stop::Closed | Stop::Broken(_));
     let (context, replication) = (Rc::clone(context), Arc::clone(replication));
-    tokio::task::spawn_local(async move {
+    // Only what holds no gate is ever sent in pieces.
+    let (left, unfinished) = (Left::sort_out(writes, &replication), Left::sort_out(cut, &replication));
+    let settling = Rc::clone(&context);
+    settling.settle(async move {
         if !closed {
-            until_closed(stream).await;
+            tokio::select! {
+                biased;
+                () = since.died(&context, &replication) => {}
+                () = until_closed(stream) => {}
+            }
         }
-        let (slots, keys) = sort_out(writes, &replication);
-        drop_keys(slots, since, &context, &replication).await;
-        // Those that held no gate have to come by it first, one at a time: who holds a gate waits for no other.
-        for key in keys {
-            let slot = match replication.begin(&key, next_lane()) {
-                Begin::Granted(slot) => slot,
-                Begin::Waiting(wait) => wait.await,
-            };
-            drop_keys(vec![slot], since, &context, &replication).await;
+        tell(left.others, &context, &replication);
+        drop_keys(left.slots, since, &context, &replication).await;
+        drop_loose(left.loose, since, &context, &replication).await;
+        for key in unfinished.loose {
+            context.at_home().await;
+            if since.has_died(&replication) {
+                replication.lock().foreseen();
+            } else {
+                look_after(&key.into(), &context, &replication).await;
+            }
         }
     });
 }
 
-/// Those that hold the gate of a key, and the keys of those that hold none. What becomes of others is told at once.
-fn sort_out(writes: Vec<Write>, replication: &Arc<Shared>) -> (Vec<Slot>, Vec<Box<[u8]>>) {
-    let (mut slots, mut loose, mut batch) = (Vec::new(), Vec::new(), Batch::default());
-    for mut write in writes {
-        match write.hold {
-            Hold::Key(slot) => slots.push(slot),
-            Hold::Afterwards(keys) => loose.extend(keys),
-            _ => {
-                write.effect = Some(Effect::Unknown);
-                write.end(&mut batch, None);
+/// Settles writes whose answers leave doubt. They were answered, so nobody has to wait for a close.
+pub(super) fn drop_doubted(keys: Vec<Box<[u8]>>, context: &Rc<Context>, replication: &Arc<Shared>) {
+    let since = Since::now(context, replication);
+    let (settling, replication) = (Rc::clone(context), Arc::clone(replication));
+    context.settle(async move { drop_loose(keys, since, &settling, &replication).await });
+}
+
+/// Those that hold no gate have to come by it first, one at a time: who holds a gate waits for no other.
+async fn drop_loose(keys: Vec<Box<[u8]>>, since: Since, context: &Context, replication: &Arc<Shared>) {
+    for key in keys {
+        let slot = replication.gate_foreseen(&key).await;
+        drop_keys(vec![slot], since, context, replication).await;
+    }
+}
+
+/// Writes without an answer, by what becomes of them.
+#[derive(Default)]
+struct Left {
+    /// Those that hold the gate of a key.
+    slots: Vec<Slot>,
+    /// The keys of those that hold none.
+    loose: Vec<Box<[u8]>>,
+    /// Those of no key, or of no replicated one.
+    others: Vec<Write>,
+}
+
+impl Left {
+    /// Promises are broken at once, and not when memcached has closed: marks would stand still until then.
+    fn sort_out(writes: Vec<Write>, replication: &Shared) -> Self {
+        let (mut left, mut broken) = (Self::default(), Vec::new());
+        for write in writes {
+            match write.hold {
+                Hold::Key(slot) => left.slots.push(slot),
+                Hold::Promised(slot, version) => {
+                    broken.push(version);
+                    left.slots.push(slot);
+                }
+                Hold::Afterwards(keys) => left.loose.extend(keys),
+                Hold::All | Hold::Told(_) => left.others.push(write),
             }
         }
+        if !broken.is_empty() || !left.loose.is_empty() {
+            let mut replica = replication.lock();
+            replica.foresee(left.loose.len());
+            broken.into_iter().for_each(|version| replica.break_promise(version));
+        }
+        left
     }
-    batch.report(replication, None, wall_clock_ms());
-    (slots, loose)
+}
+
+/// What becomes of writes that touch no single key is told at once.
+fn tell(writes: Vec<Write>, context: &Rc<Context>, replication: &Arc<Shared>) {
+    let mut batch = Batch::default();
+    for mut write in writes {
+        write.effect = Some(Effect::Unknown);
+        write.end(&mut batch, None);
+    }
+    batch.report(context, replication, wall_clock_ms());
 }
 
 /// Deletes the keys whose gates are held, however long memcached is away, and then says so to everybody; unless a peer
@@ -91,30 +147,24 @@ async fn drop_keys(slots: Vec<Slot>, since: Since, context: &Context, replicatio
     let mut keys: Vec<Arc<[u8]>> = replication.with(|replica, _| replica.unknown_outcomes(&slots));
     keys.sort_unstable();
     keys.dedup();
-    let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
-    let (addr, patience) = (&context.settings.upstream, patience(context));
-    loop {
-        let error = match incarnation::connect(addr, patience, replication).await {
-            Ok(_) if since.has_died(replication) => {
-                return replication.with(|replica, woken| replica.died_with_memcached(slots, woken));
-            }
-            Ok(_) => match delete_all(&keys, context).await {
-                Ok(()) => break,
-                Err(error) => error,
-            },
-            Err(error) => error,
-        };
-        tracing::debug!(%error, keys = keys.len(), "keys of unknown outcome are not dropped yet");
-        // What peers send of these keys waits, so it is done as soon as memcached is back.
+    let mut deletion = deletion(since.life, context, replication);
+    // What peers send of these keys waits, so it is done as soon as memcached is back.
+    let sooner = || {
         let mut state = context.upstream_state();
-        tokio::select! {
-            biased;
-            () = sleep(backoff.next_delay()) => {}
-            Ok(()) = state.changed() => {}
+        async move {
+            if state.changed().await.is_err() {
+                pending::<()>().await;
+            }
         }
+    };
+    if deletion.carry_out(&keys, sooner).await == Ended::Died {
+        return replication.with(|replica, woken| replica.died_with_memcached(slots, woken));
     }
     let here = context.routed().generation == since.route;
     let effect = if here { Effect::Removed } else { Effect::None };
+    if !here {
+        replication.lock().foresee(keys.len());
+    }
     let gone = slots.into_iter().map(|slot| Outcome::Key(slot, effect.clone())).collect();
     replication.complete(gone, wall_clock_ms());
     if !here {
@@ -133,24 +183,40 @@ struct Since {
 }
 
 impl Since {
+    fn now(context: &Context, replication: &Shared) -> Self {
+        Self { route: context.routed().generation, life: replication.memcached_life() }
+    }
+
+    /// Resolves when it has: what was sent before is gone with it, whether the old connection ever ends or not.
+    async fn died(self, context: &Context, replication: &Shared) {
+        let mut state = context.upstream_state();
+        while !self.has_died(replication) {
+            if state.changed().await.is_err() {
+                pending::<()>().await;
+            }
+        }
+    }
+
+    /// memcached has started again since, empty.
     fn has_died(self, replication: &Shared) -> bool {
         self.life.zip(replication.memcached_life()).is_some_and(|(then, now)| !then.is(&now))
     }
+}
+
+fn deletion<'a>(life: Option<Incarnation>, context: &'a Context, replication: &'a Shared) -> Deletion<'a> {
+    Deletion::of(&context.settings.upstream, patience(context), replication, life)
 }
 
 fn patience(context: &Context) -> Duration {
     Duration::from_micros(context.settings.upstream_timeout_us)
 }
 
-/// memcached serves again and has what was written at the peer: is the key still gone?
+/// memcached serves and has what was written at the peer, if that served: is the key there? It was foreseen.
 async fn look_after(key: &Arc<[u8]>, context: &Context, replication: &Arc<Shared>) {
-    let slot = match replication.begin(key, next_lane()) {
-        Begin::Granted(slot) => slot,
-        Begin::Waiting(wait) => wait.await,
-    };
+    let slot = replication.gate_foreseen(key).await;
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
     let there = loop {
-        match is_there(key, context).await {
+        match is_there(key, context, replication).await {
             Ok(there) => break there,
             Err(error) => tracing::debug!(%error, "a key of unknown outcome is not looked at yet"),
         }
@@ -160,9 +226,11 @@ async fn look_after(key: &Arc<[u8]>, context: &Context, replication: &Arc<Shared
     replication.complete(vec![Outcome::Key(slot, effect)], wall_clock_ms());
 }
 
-async fn is_there(key: &Arc<[u8]>, context: &Context) -> io::Result<bool> {
+async fn is_there(key: &Arc<[u8]>, context: &Context, replication: &Shared) -> io::Result<bool> {
     if !commands::is_speakable(key) {
-        return delete_all(std::slice::from_ref(key), context).await.map(|()| false);
+        // Nothing looks at such a key and leaves it alone.
+        deletion(None, context, replication).carry_out(std::slice::from_ref(key), pending).await;
+        return Ok(false);
     }
     let patience = patience(context);
     let mut local = Local::connect(&context.settings.upstream, patience).await?;
@@ -170,54 +238,6 @@ async fn is_there(key: &Arc<[u8]>, context: &Context) -> io::Result<bool> {
     commands::look(&mut out, key);
     local.write(&out).await?;
     Ok(local.line().await?.starts_with(b"ME "))
-}
-
-async fn delete_all(keys: &[Arc<[u8]>], context: &Context) -> io::Result<()> {
-    let patience = patience(context);
-    let (speakable, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| commands::is_speakable(key));
-    if !speakable.is_empty() {
-        let mut local = Local::connect(&context.settings.upstream, patience).await?;
-        if let Err(error) = delete_lines(&mut local, &speakable).await {
-            // What was sent may still be carried out, and would hit a later write.
-            local.leave().await;
-            return Err(error);
-        }
-    }
-    if !others.is_empty() {
-        let mut local = Local::connect_binary(&context.settings.upstream, patience).await?;
-        if let Err(error) = delete_packets(&mut local, &others).await {
-            local.leave().await;
-            return Err(error);
-        }
-    }
-    Ok(())
-}
-
-async fn delete_lines(local: &mut Local, keys: &[&Arc<[u8]>]) -> io::Result<()> {
-    for batch in keys.chunks(KEYS_AT_ONCE) {
-        let mut out = Vec::new();
-        batch.iter().for_each(|key| commands::delete(&mut out, key));
-        local.write(&out).await?;
-        for _ in batch {
-            if !matches!(local.line().await?.as_ref(), b"HD" | b"NF") {
-                return Err(out_of_step());
-            }
-        }
-    }
-    Ok(())
-}
-
-async fn delete_packets(local: &mut Local, keys: &[&Arc<[u8]>]) -> io::Result<()> {
-    for key in keys {
-        let mut out = Vec::new();
-        commands::packet(&mut out, Opcode::Delete, &[], key, b"");
-        local.write(&out).await?;
-        let (header, _) = local.packet().await?;
-        if !matches!(header.status_or_vbucket, status::SUCCESS | status::KEY_NOT_FOUND) {
-            return Err(out_of_step());
-        }
-    }
-    Ok(())
 }
 
 /// Says that nothing more will be sent, and reads until memcached has understood.
@@ -230,5 +250,3 @@ async fn until_closed(mut stream: Stream) {
 /// As often as connections for apps are tried: they come back at about the same time.
 const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// Their answers fit any socket's buffer, so that nobody waits for the other to read.
-const KEYS_AT_ONCE: usize = 500;

@@ -130,13 +130,13 @@ impl Pending {
     pub(super) fn end_lookup(mut self, upstream: &Upstream) -> Option<Missed> {
         if let Some(hold) = self.again {
             self.downstream.take_place(hold);
-            self.downstream.filling(-1);
+            self.downstream.owed.filling(-1);
         }
         let lookup = self.lookup.take()?;
         self.downstream.cut_write();
         let fills = upstream.context.fills.as_ref()?;
         // A write behind it would show too early.
-        let changes = self.downstream.changes()?;
+        let changes = self.downstream.owed.changes()?;
         if !lookup.is_miss() || self.downstream.end().is_some() {
             return None;
         }
@@ -145,14 +145,14 @@ impl Pending {
             return None;
         }
         let hold = self.downstream.hold_from(lookup.start);
-        self.downstream.filling(1);
+        self.downstream.owed.filling(1);
         Some(Missed { landings, hold, again: Self { again: Some(hold), ..self }, lookup: *lookup, changes })
     }
 
     /// No second answer comes: the first one stands.
     pub(super) fn end_again(&self, hold: HoldId) {
         self.downstream.release(hold, None);
-        self.downstream.filling(-1);
+        self.downstream.owed.filling(-1);
     }
 }
 
@@ -172,8 +172,8 @@ impl Missed {
         }
         let downstream = Rc::clone(&again.downstream);
         let usable = upstream.down_reason().is_none() && downstream.end().is_none();
-        let as_then = downstream.changes() == Some(changes);
-        if here && usable && as_then && downstream.may_take(bytes) {
+        let as_then = downstream.owed.changes() == Some(changes);
+        if here && usable && as_then && downstream.owed.may_take(bytes) {
             again.asked_us = upstream.context.turn();
             upstream.request(&[&lookup.request], again);
         } else {
@@ -188,7 +188,12 @@ const HELD_BYTES_MAX: u64 = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use memcloud_protocol::memcache::Dialect;
+
     use super::*;
+    use crate::metrics::CommandName;
+    use crate::upstream::{Conversion, Label, Quiet, Shape};
+    use crate::worker::bare;
 
     fn lookup(keys: &[&str]) -> Box<Lookup> {
         Lookup::new(&[b"get ", b"a b\r\n"], keys.iter().map(|key| key.as_bytes()))
@@ -230,5 +235,37 @@ mod tests {
             of.note(line);
             assert!(of.is_miss());
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_grows_too_long_leaves_as_it_is() {
+        let context = bare::context(usize::MAX);
+        let (downstream, app) = bare::app(&context);
+        let mut pending = Pending {
+            downstream: Rc::clone(&downstream),
+            shape: Shape::Values,
+            quiet: Quiet::No,
+            conversion: Conversion::None,
+            label: Label(Dialect::Text, CommandName::Get),
+            write: None,
+            lookup: Some(lookup(&["a", "b"])),
+            again: None,
+            keys: 2,
+            open: false,
+            asked_us: 0,
+        };
+        let left = || matches!(app.try_read(&mut [0; 4096]), Ok(1..));
+        pending.begin_lookup();
+        let held = usize::try_from(HELD_BYTES_MAX).unwrap();
+        (0..held / 4096).for_each(|_| downstream.deliver(&[b'v'; 4096]));
+        pending.continue_lookup();
+        downstream.flush();
+        assert!(pending.lookup.is_some() && !left(), "all of it waits for its end");
+        downstream.deliver(b"v");
+        pending.continue_lookup();
+        downstream.flush();
+        assert!(pending.lookup.is_none());
+        app.readable().await.unwrap();
+        assert!(left());
     }
 }

@@ -1,93 +1,16 @@
-//! Replies on their way from memcached to the sessions that asked, and what they tell replication.
+//! Replies on their way from memcached to the sessions that asked. What they tell replication is gathered in `batch.rs`.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use memcloud_protocol::memcache::{binary, reply as text};
 
-use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::{Instant, timeout};
-
-use super::lookup::Missed;
+use super::batch::Batch;
 use super::pending::Hold;
 use super::reply::Piece;
 use super::{Conversion, Pending, Quiet, Shape, State, Upstream, trim};
-use crate::downstream::{Downstream, Form, HoldId};
+use crate::downstream::{Downstream, Form};
+use crate::replication::Effect;
 use crate::replication::effect::cas_of_debug_line;
-use crate::replication::{Effect, Outcome, Shared, Version};
-use crate::worker::Acks;
-
-/// What a batch of replies leaves behind.
-#[derive(Default)]
-pub(super) struct Batch {
-    /// Sessions that were given something.
-    pub(super) touched: Vec<Rc<Downstream>>,
-    /// Writes whose outcome is known now.
-    pub(super) outcomes: Vec<Outcome>,
-    /// Keys that were changed by writes that held no gate.
-    pub(super) marks: Vec<Marked>,
-    /// Misses that a peer may fill.
-    pub(super) missed: Vec<Missed>,
-}
-
-/// What a write that held no gate has changed.
-pub(super) struct Marked {
-    keys: Vec<Box<[u8]>>,
-    effect: Effect,
-    /// Its answer, if that waits for peers.
-    answered: Option<Answered>,
-}
-
-/// An answer that waits until what it tells of is stamped, and then for peers.
-pub(super) type Answered = (Rc<Downstream>, (HoldId, u32));
-
-impl Batch {
-    /// Tells replication. With `--ack peer` the answers wait for peers from here on.
-    pub(super) fn report(&mut self, replication: &Arc<Shared>, acks: Option<&Rc<Acks>>, now_ms: u64) {
-        if !self.outcomes.is_empty() {
-            let newest = replication.complete(std::mem::take(&mut self.outcomes), now_ms);
-            if let Some(acks) = acks {
-                let now = Instant::now();
-                for downstream in &self.touched {
-                    if let Some(hold) = downstream.hold() {
-                        acks.hold(downstream, hold, newest, now);
-                    }
-                }
-            }
-        }
-        for Marked { keys, effect, answered } in self.marks.drain(..) {
-            let marks: Vec<_> = keys
-                .into_iter()
-                .map(|key| spawn_local(Arc::clone(replication).mark(key, effect.clone())))
-                .collect();
-            if let Some(((downstream, hold), acks)) = answered.zip(acks) {
-                spawn_local(hold_marked(Rc::clone(acks), marks, downstream, hold));
-            }
-        }
-    }
-}
-
-/// Waits until marks are stamped, which somebody's gate may delay, and then for peers.
-async fn hold_marked(
-    acks: Rc<Acks>,
-    marks: Vec<JoinHandle<Version>>,
-    downstream: Rc<Downstream>,
-    hold: (HoldId, u32),
-) {
-    let since = Instant::now();
-    let all = async {
-        let mut newest = Version::ZERO;
-        for mark in marks {
-            newest = newest.max(mark.await.unwrap_or_default());
-        }
-        newest
-    };
-    match timeout(acks.timeout(), all).await {
-        Ok(newest) => acks.hold(&downstream, hold, newest, since),
-        Err(_) => acks.too_late(&downstream, hold, since),
-    }
-    downstream.flush();
-}
 
 /// Bytes came that no reply explains.
 #[derive(Debug)]
@@ -122,6 +45,10 @@ impl Upstream {
                     (len, last)
                 }
             };
+            if front.shape == Shape::UntilNoop {
+                // Values that an odd line has touched: what they changed is known only behind them all.
+                front.downstream.cut_long_write();
+            }
             state.begun = true;
             used += len;
             if front.downstream.touch() {
@@ -150,17 +77,17 @@ impl Upstream {
         state.begun = false;
         state.swallow = false;
         let Some(mut done) = state.pending.pop_front() else { return };
-        done.downstream.replied(done.keys);
+        done.downstream.owed.replied(done.keys);
         let now = self.context.now_us();
         self.context.counters.duration_us(now.saturating_sub(done.asked_us), 1);
         self.context.counters.request(done.label.0, done.label.1);
         if self.is_tunnel() {
             self.context.counters.served_by_peer();
         }
-        let answered = self.context.acks.is_some().then(|| done.end_wait()).flatten();
+        let waits = self.context.acks.is_some() && done.end_wait();
         if let Some(write) = done.write.take() {
             self.changed(&done.downstream);
-            write.end(batch, answered);
+            write.end(batch, waits.then_some(&done.downstream));
         }
         if done.lookup.is_some() || done.again.is_some() {
             batch.missed.extend(done.end_lookup(self));
@@ -177,28 +104,7 @@ impl Upstream {
     /// A write of this session is answered, or never will be.
     pub(super) fn changed(&self, downstream: &Downstream) {
         if self.context.fills.is_some() {
-            downstream.changing(-1);
-        }
-    }
-}
-
-impl super::Write {
-    /// Reports the outcome to whoever holds the gate.
-    pub(super) fn end(self, batch: &mut Batch, answered: Option<Answered>) {
-        let effect = self.effect.unwrap_or(Effect::None);
-        match self.hold {
-            Hold::Key(slot) => batch.outcomes.push(Outcome::Key(slot, effect)),
-            Hold::Promised(slot, version) => batch.outcomes.push(Outcome::Promised(slot, version, effect)),
-            Hold::Afterwards(keys) if !matches!(effect, Effect::None) => {
-                batch.marks.push(Marked { keys, effect, answered });
-            }
-            Hold::Afterwards(_) => {}
-            Hold::Told(told) => *told.borrow_mut() = Some(effect),
-            Hold::All => batch.outcomes.push(match effect {
-                Effect::None => Outcome::Flush(false),
-                Effect::Unknown => Outcome::FlushUnknown,
-                Effect::Removed | Effect::Item { .. } => Outcome::Flush(true),
-            }),
+            downstream.owed.changing(-1);
         }
     }
 }
@@ -227,21 +133,16 @@ impl Pending {
         }
     }
 
-    /// The answer is complete. What is stamped only later makes a hold of its own.
-    fn end_wait(&self) -> Option<Answered> {
-        if !self.is_awaited() {
-            return None;
-        }
-        let write = self.write.as_ref()?;
+    /// The answer is complete. Says whether it may have to wait.
+    fn end_wait(&self) -> bool {
+        let Some(write) = self.write.as_ref().filter(|_| self.is_awaited()) else { return false };
         let changed = !matches!(write.effect, None | Some(Effect::None));
         match (self.quiet, self.shape) {
             (Quiet::End, _) => self.downstream.part_of_write(changed),
             (_, Shape::UntilNoop) if self.downstream.is_silent() => self.downstream.cut_write(),
             _ => self.downstream.close_write(changed),
         }
-        let afterwards = matches!(write.hold, Hold::Afterwards(_));
-        let hold = afterwards.then(|| self.downstream.hold()).flatten()?;
-        Some((Rc::clone(&self.downstream), hold))
+        true
     }
 
     fn head(&mut self, head: &[u8], last: bool, swallow: &mut bool, begun: bool) -> Result<(), OutOfStep> {
@@ -340,7 +241,7 @@ impl Pending {
             self.downstream.deliver(reason.as_bytes());
             self.downstream.deliver(b"\r\n");
         }
-        self.downstream.replied(self.keys);
+        self.downstream.owed.replied(self.keys);
     }
 }
 

@@ -9,10 +9,12 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, watch};
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 
 use super::Parts;
 use super::acks::{AckSettings, Acks};
@@ -48,6 +50,8 @@ pub(crate) struct Context {
     pub(crate) waiting: Cell<usize>,
     /// Who is connected.
     pub(crate) sessions: Sessions,
+    /// Tasks that settle what writes have done: a worker that stops waits for them, too.
+    pub(crate) settling: TaskTracker,
     /// What `stats memcloud` answers.
     pub(crate) stats: Arc<dyn Fn() -> String + Send + Sync>,
     /// Who leads to a peer while memcached is away.
@@ -63,7 +67,7 @@ pub(crate) struct Context {
     upstreams: RefCell<Vec<Weak<Upstream>>>,
     epoch: Instant,
     now_us: Cell<u64>,
-    wall_offset_ms: Cell<u64>,
+    wall_offset_us: Cell<u64>,
 }
 
 /// The part of the configuration that the data path needs.
@@ -76,7 +80,7 @@ pub(crate) struct Settings {
     /// Every session has a connection of its own.
     pub(crate) dedicated: bool,
     /// Bound on answers that wait for apps that do not read, of one worker.
-    pub(crate) waiting_bytes_max: usize,
+    pub(crate) waiting_bytes_max: Arc<AtomicUsize>,
     /// Shared upstream connections of each worker.
     pub(crate) shared_connections: usize,
     /// Answers to writes wait for peers.
@@ -105,6 +109,7 @@ impl Context {
             buffers: Buffers::default(),
             waiting: Cell::new(0),
             sessions: Sessions::default(),
+            settling: TaskTracker::new(),
             stats: parts.stats,
             failover: parts.failover,
             moved: Notify::new(),
@@ -116,7 +121,7 @@ impl Context {
             upstreams: RefCell::default(),
             epoch: Instant::now(),
             now_us: Cell::new(0),
-            wall_offset_ms: Cell::new(0),
+            wall_offset_us: Cell::new(0),
         };
         context.set_wall_clock();
         context
@@ -154,6 +159,14 @@ impl Context {
 
     fn counts_by_prefix(&self) -> bool {
         self.capability.get().prefix_statistics || self.notes.prefix_statistics.load(Ordering::Relaxed)
+    }
+
+    /// Runs what settles a write and does not end with its session.
+    pub(crate) fn settle<F>(&self, settling: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: 'static> + 'static,
+    {
+        spawn_local(self.settling.track_future(settling))
     }
 
     /// Waits until it is known what memcached can do, or cannot be learned.
@@ -239,7 +252,7 @@ impl Context {
 
     /// The time of this turn, in milliseconds since 1970.
     pub(crate) fn wall_ms(&self) -> u64 {
-        self.wall_offset_ms.get() + self.now_us.get() / 1000
+        (self.wall_offset_us.get() + self.now_us.get()) / 1000
     }
 
     /// The time of this turn, in seconds since 1970.
@@ -247,15 +260,16 @@ impl Context {
         self.wall_ms() / 1000
     }
 
-    /// Follows the system's clock, which may have been set anew. Called a few times a second.
+    /// Looks at the wall's clock for the moment of this turn. Called a few times a second; only a simulated clock jumps.
     pub(crate) fn set_wall_clock(&self) {
-        let elapsed_ms = self.turn() / 1000;
-        self.wall_offset_ms.set(crate::replication::wall_clock_ms().saturating_sub(elapsed_ms));
+        let now_us = self.turn();
+        let now = self.epoch + Duration::from_micros(now_us);
+        self.wall_offset_us.set(crate::replication::wall_clock_us(now.into_std()).saturating_sub(now_us));
     }
 
     /// Whether apps that do not read hold more than they may together.
     pub(crate) fn too_much_waits(&self) -> bool {
-        self.waiting.get() > self.settings.waiting_bytes_max
+        self.waiting.get() > self.settings.waiting_bytes_max.load(Ordering::Relaxed)
     }
 
     /// Puts a connection under the watch of [`Context::tick`].

@@ -1,8 +1,7 @@
 //! Sites of the link's tests: a real memcached each, a replica, and the links, in one process.
-#![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::fmt::Debug;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,125 +9,18 @@ use bytes::Bytes;
 use memcloud_proxy::config::Address;
 use memcloud_proxy::link::{self, LinkConfig, Links};
 use memcloud_proxy::net::Listener;
+use memcloud_proxy::peers::{Peer, PeerSet};
 use memcloud_proxy::replication::{
-    Begin, Bounds, Effect, Expiry, Incarnation, LaneId, Marks, Outcome, Payload, Shared, Slot, next_lane,
-    wall_clock_ms,
+    Bounds, Effect, Expiry, LaneId, Marks, Outcome, Payload, Shared, Slot, next_lane, wall_clock_ms,
 };
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::watch;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixStream};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// A memcached on a unix socket; killed when dropped.
-pub(crate) struct Memcached {
-    child: Child,
-    pub(crate) socket: PathBuf,
-}
-
-impl Memcached {
-    pub(crate) async fn start(socket: &Path, options: &[&str]) -> Self {
-        let mut command = Command::new("memcached");
-        command.args(["-u", "root", "-m", "64", "-t", "2", "-s"]).arg(socket).args(options);
-        let child = command.stdin(Stdio::null()).spawn().expect("memcached is installed");
-        let memcached = Self { child, socket: socket.to_owned() };
-        eventually("memcached answers", || std::os::unix::net::UnixStream::connect(socket).is_ok()).await;
-        memcached
-    }
-}
-
-impl Memcached {
-    async fn stats(&self) -> Incarnation {
-        let mut stream = UnixStream::connect(&self.socket).await.unwrap();
-        stream.write_all(b"stats\r\nquit\r\n").await.unwrap();
-        let mut text = Vec::new();
-        stream.read_to_end(&mut text).await.unwrap();
-        let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
-        Incarnation::of_stats(lines).unwrap()
-    }
-
-    /// Stops or continues the process, as a machine that is overloaded does.
-    pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
-    }
-}
-
-impl Drop for Memcached {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.socket);
-    }
-}
-
-/// What a network between two sites does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Net {
-    Open,
-    /// Connections break, and new ones are closed at once.
-    Cut,
-    /// Connections stay, and nothing passes.
-    Stalled,
-}
-
-/// A wire that can be cut.
-pub(crate) struct Relay {
-    pub(crate) addr: String,
-    state: watch::Sender<Net>,
-}
-
-impl Relay {
-    pub(crate) async fn to(target: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap().to_string();
-        let (state, watched) = watch::channel(Net::Open);
-        tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                if *watched.borrow() == Net::Cut {
-                    continue;
-                }
-                let Ok(far) = TcpStream::connect(&target).await else { continue };
-                let (near_read, near_write) = near.into_split();
-                let (far_read, far_write) = far.into_split();
-                tokio::spawn(pump(near_read, far_write, watched.clone()));
-                tokio::spawn(pump(far_read, near_write, watched.clone()));
-            }
-        });
-        Self { addr, state }
-    }
-
-    pub(crate) fn set(&self, net: Net) {
-        self.state.send_replace(net);
-    }
-}
-
-async fn pump(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut state: watch::Receiver<Net>,
-) {
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let now = *state.borrow_and_update();
-        match now {
-            Net::Cut => return,
-            Net::Stalled => {
-                if state.changed().await.is_err() {
-                    return;
-                }
-            }
-            Net::Open => tokio::select! {
-                read = from.read(&mut buffer) => match read {
-                    Ok(0) | Err(_) => return,
-                    Ok(read) => if to.write_all(&buffer[..read]).await.is_err() { return },
-                },
-                changed = state.changed() => if changed.is_err() { return },
-            },
-        }
-    }
-}
+use crate::memcached::{App, Memcached};
+use crate::wire::{Net, Relay};
 
 /// One site.
 pub(crate) struct Site {
@@ -138,11 +30,15 @@ pub(crate) struct Site {
     pub(crate) links: Arc<Links>,
     pub(crate) drain: CancellationToken,
     pub(crate) tracker: TaskTracker,
+    pub(crate) set: PeerSet,
     app: App,
     lane: LaneId,
 }
 
 pub(crate) const PEER_TIMEOUT: Duration = Duration::from_millis(700);
+
+/// Two sites with memcacheds as they come.
+pub(crate) const PAIR: &[&[&str]] = &[&[], &[]];
 
 /// A mesh of sites a, b, c …; `relays[i][j]` carries what i dials to reach j.
 pub(crate) struct Mesh {
@@ -158,8 +54,21 @@ impl Mesh {
         Self::over(options, |_, _| Net::Open).await
     }
 
+    /// Sites that have no peers yet.
+    pub(crate) async fn apart(sites: usize) -> Self {
+        Self::with(&vec![&[][..]; sites], |_, _| Net::Open, |_, _| false).await
+    }
+
     /// The same over a network that begins as `net(from, to)` says.
     pub(crate) async fn over(options: &[&[&str]], net: impl Fn(usize, usize) -> Net) -> Self {
+        Self::with(options, net, |_, _| true).await
+    }
+
+    async fn with(
+        options: &[&[&str]],
+        net: impl Fn(usize, usize) -> Net,
+        are_peers: impl Fn(usize, usize) -> bool,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut listeners = Vec::new();
         for _ in options {
@@ -174,7 +83,7 @@ impl Mesh {
                 relay.set(net(index, to));
                 row.push(relay);
             }
-            let others = (0..listens.len()).filter(|other| *other != index);
+            let others = (0..listens.len()).filter(|other| *other != index && are_peers(index, *other));
             let peers = others.map(|other| row[other].addr.clone()).collect();
             let site = char::from(b'a' + index as u8).to_string();
             let socket = folder.path().join(format!("{site}.sock"));
@@ -200,10 +109,13 @@ impl Site {
         let socket = memcached.socket.clone();
         let shared = Shared::new(site, peers.len(), Bounds::default());
         let (drain, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let named = |address: &String| Peer { site: None, address: address.clone() };
+        let (set, wanted) = PeerSet::new(site, peers.iter().map(named).collect());
         let config = LinkConfig {
             site: site.to_owned(),
             shard: None,
             peers,
+            wanted: Some(wanted),
             upstream: Address::Unix(socket.clone()),
             upstream_timeout: Duration::from_secs(2),
             peer_timeout: PEER_TIMEOUT,
@@ -215,11 +127,21 @@ impl Site {
             warmup_timeout: Duration::from_secs(60),
         };
         // As the monitor of a whole proxy does.
-        shared.memcached_seen(memcached.stats().await);
+        shared.memcached_seen(memcached.stats().await, shared.writes());
         let listener = Some(Listener::Tcp(listener));
         let links = link::spawn(config, listener, Arc::clone(&shared), drain.clone(), &tracker);
         let app = App::connect(&socket).await;
-        Self { memcached: Some(memcached), socket, shared, links, drain, tracker, app, lane: next_lane() }
+        Self {
+            memcached: Some(memcached),
+            socket,
+            shared,
+            links,
+            drain,
+            tracker,
+            set,
+            app,
+            lane: next_lane(),
+        }
     }
 
     pub(crate) async fn restart_memcached(&mut self, options: &[&str]) {
@@ -228,12 +150,14 @@ impl Site {
         self.app = App::connect(&self.socket).await;
     }
 
+    /// Another connection to the memcached that is there now.
+    pub(crate) async fn connect_again(&mut self) {
+        self.app = App::connect(&self.socket).await;
+    }
+
     /// What a session does with one write.
     pub(crate) async fn write(&mut self, key: &[u8], command: &[u8], effect: Effect) -> String {
-        let slot = match self.shared.begin(key, self.lane) {
-            Begin::Granted(slot) => slot,
-            Begin::Waiting(wait) => wait.await,
-        };
+        let slot = self.shared.begin(key, self.lane).granted().await;
         let answer = self.app.ask(command).await;
         self.shared.complete(vec![Outcome::Key(slot, effect)], wall_clock_ms());
         answer
@@ -257,10 +181,7 @@ impl Site {
     }
 
     pub(crate) async fn flush(&mut self) {
-        match self.shared.begin_flush() {
-            Begin::Granted(slot) => assert_eq!(slot, Slot::FLUSH),
-            Begin::Waiting(wait) => assert_eq!(wait.await, Slot::FLUSH),
-        }
+        assert_eq!(self.shared.begin_flush().granted().await, Slot::FLUSH);
         assert_eq!(self.app.ask(b"flush_all\r\n").await, "OK");
         self.shared.complete(vec![Outcome::Flush(true)], wall_clock_ms());
     }
@@ -313,71 +234,44 @@ impl Site {
     }
 
     pub(crate) async fn wait_for(&mut self, key: &str, value: Option<&str>) {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let found = self.get(key).await.map(|(_, value)| value);
-            if found.as_deref() == value {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{key} is {found:?}, not {value:?}");
-            sleep(TICK).await;
-        }
+        let look = async || self.get(key).await.map(|(_, value)| value);
+        watch(&format!("{key} is {value:?}"), look, |found| found.as_deref() == value).await;
     }
 
     pub(crate) async fn wait_for_answer(&mut self, command: &str, good: impl Fn(&str) -> bool) {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let answer = self.ask(command).await;
-            if good(&answer) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{command:?} answers {answer:?}");
-            sleep(TICK).await;
-        }
-    }
-}
-
-/// A plain connection to memcached.
-struct App(BufReader<UnixStream>);
-
-impl App {
-    async fn connect(socket: &Path) -> Self {
-        Self(BufReader::new(UnixStream::connect(socket).await.unwrap()))
+        watch(command, async || self.ask(command).await, |answer| good(answer)).await;
     }
 
-    async fn ask(&mut self, command: &[u8]) -> String {
-        self.0.write_all(command).await.unwrap();
-        self.line().await
+    /// Until so many seconds have begun by memcached's own clock, which ticks once a second.
+    pub(crate) async fn memcached_ticks(&mut self, times: u64) {
+        let begin = self.memcached_time().await;
+        let what = format!("memcached's clock ticks {times} times");
+        watch(&what, async || self.memcached_time().await, |now| *now >= begin + times).await;
     }
 
-    async fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.0.read_line(&mut line).await.unwrap();
-        line.trim_end().to_owned()
-    }
-
-    async fn get(&mut self, key: &str) -> Option<(u32, String)> {
-        let head = self.ask(format!("get {key}\r\n").as_bytes()).await;
-        if head == "END" {
-            return None;
-        }
-        let mut words = head.split(' ').skip(2);
-        let flags = words.next().unwrap().parse().unwrap();
-        let mut value = vec![0; words.next().unwrap().parse::<usize>().unwrap() + 2];
-        self.0.read_exact(&mut value).await.unwrap();
-        value.truncate(value.len() - 2);
-        assert_eq!(self.line().await, "END");
-        Some((flags, String::from_utf8(value).unwrap()))
+    async fn memcached_time(&mut self) -> u64 {
+        let stats = self.list("stats\r\n").await;
+        stats.lines().find_map(|line| line.strip_prefix("STAT time ")).unwrap().parse().unwrap()
     }
 }
 
 pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    watch(what, async || condition(), |holds| *holds).await;
+}
+
+/// Looks again and again, until what is seen is good.
+async fn watch<T: Debug>(what: &str, mut look: impl AsyncFnMut() -> T, good: impl Fn(&T) -> bool) {
     let deadline = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
+    loop {
+        let seen = look().await;
+        if good(&seen) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}; seen last: {seen:?}");
         sleep(TICK).await;
     }
 }
 
 const DEADLINE: Duration = Duration::from_secs(20);
+/// Between two looks.
 const TICK: Duration = Duration::from_millis(10);

@@ -6,6 +6,9 @@
 
 mod dialect;
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use memcloud_tests::history::{Deed, Event as Told, Mark};
 
 use self::dialect::Reply;
@@ -37,7 +40,23 @@ pub(crate) enum Request {
     MarkStale,
     /// `mg N R`; a plain get elsewhere.
     Vivify,
-    Flush,
+    /// At once, or so many seconds from now.
+    Flush(u32),
+}
+
+impl Request {
+    fn can_be_quiet(&self) -> bool {
+        !matches!(
+            self,
+            Self::Get
+                | Self::Gets
+                | Self::Gat(_)
+                | Self::Touch(_)
+                | Self::MarkStale
+                | Self::Vivify
+                | Self::Flush(_)
+        )
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,12 +75,15 @@ pub(crate) struct Habits {
     pub(crate) pause_ms: u64,
     pub(crate) flushes: bool,
     pub(crate) expiry: bool,
+    pub(crate) deletes: bool,
 }
 
 /// What every client writes into.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) events: Vec<Told>,
+    /// The world's.
+    now: Rc<Cell<u64>>,
     time: u64,
     marks: Mark,
     /// Requests that may change something.
@@ -70,12 +92,20 @@ pub(crate) struct History {
     pub(crate) answered: u64,
     /// Requests whose answer never came, or was an error.
     pub(crate) failed: u64,
+    /// The longest that anybody waited for an answer.
+    pub(crate) slowest_ms: u64,
+    /// When the last delayed flush is over.
+    pub(crate) flushed_ms: u64,
 }
 
 impl History {
-    /// Before or after everything else that happens.
+    pub(crate) fn new(now: Rc<Cell<u64>>) -> Self {
+        Self { now, ..Self::default() }
+    }
+
+    /// Before or after everything else that happens: the world's time in nanoseconds, or a little more.
     pub(crate) fn tick(&mut self) -> u64 {
-        self.time += 1;
+        self.time = (self.time + 1).max(self.now.get() * NANOS_PER_MS);
         self.time
     }
 
@@ -99,6 +129,8 @@ enum State {
         key: usize,
         begin: u64,
         request: Request,
+        /// Nothing is said of it: what is answered is the request behind it.
+        quiet: bool,
     },
 }
 
@@ -114,12 +146,31 @@ pub(crate) struct Client {
     cas: Option<(usize, u64)>,
     rng: Rng,
     writes: bool,
+    /// Keys to be written once, before anything else.
+    cold: Vec<usize>,
 }
 
 impl Client {
     pub(crate) fn new(id: ActorId, site: Place, dialect: Dialect, habits: Habits, rng: Rng) -> Self {
         let state = State::Down { until: 0 };
-        Self { id, site, dialect, habits, end: None, input: Vec::new(), state, cas: None, rng, writes: true }
+        Self {
+            id,
+            site,
+            dialect,
+            habits,
+            end: None,
+            input: Vec::new(),
+            state,
+            cas: None,
+            rng,
+            writes: true,
+            cold: Vec::new(),
+        }
+    }
+
+    /// Writes these first, each until that is acknowledged.
+    pub(crate) fn write_first(&mut self, keys: Vec<usize>) {
+        self.cold = keys;
     }
 
     /// From now on it only reads, and every key in turn if so told.
@@ -134,7 +185,8 @@ impl Client {
 
     /// A write is on its way whose outcome is not known yet.
     pub(crate) fn is_waiting_for_write(&self) -> bool {
-        matches!(&self.state, State::Waiting { request, .. } if !matches!(request, Request::Get | Request::Gets))
+        !self.cold.is_empty()
+            || matches!(&self.state, State::Waiting { request, .. } if !matches!(request, Request::Get | Request::Gets))
     }
 
     // ---- what happens to it
@@ -166,15 +218,19 @@ impl Client {
         }
         let came = network.take(end);
         self.input.extend(came.bytes);
-        while let State::Waiting { .. } = self.state {
-            let Some((used, reply)) = self.dialect.reply(&self.input) else { break };
+        let mut lost_count = false;
+        while let State::Waiting { quiet, .. } = self.state {
+            let reply =
+                if quiet { self.dialect.silence(&self.input) } else { self.dialect.reply(&self.input) };
+            let Some((used, reply)) = reply else { break };
             self.input.drain(..used);
+            lost_count |= quiet && reply == Reply::Error;
             self.answered(reply, now, history);
         }
-        if came.over {
+        if came.over || lost_count {
             network.close(end);
             self.end = None;
-            if let State::Waiting { key, begin, request } = &self.state {
+            if let State::Waiting { key, begin, request, .. } = &self.state {
                 let (key, begin, request) = (*key, *begin, request.clone());
                 self.note(key, begin, &request, None, history);
             }
@@ -184,21 +240,33 @@ impl Client {
 
     fn ask(&mut self, network: &Network, history: &mut History) {
         let Some(end) = self.end else { return };
-        let key = self.rng.index(self.habits.keys);
-        let request = self.choose(key, history);
+        let (key, request) = match self.cold.last() {
+            Some(key) => (*key, Request::Set(Store { exptime: 0, ..self.store(*key, history) })),
+            None => {
+                let key = self.rng.index(self.habits.keys);
+                (key, self.choose(key, history))
+            }
+        };
+        let quiet = self.cold.is_empty() && request.can_be_quiet() && self.rng.chance(QUIET_PER_MILLE);
         history.writes += u64::from(!matches!(request, Request::Get | Request::Gets));
         let begin = history.tick();
         let mut bytes = Vec::new();
-        self.dialect.encode(&mut bytes, &name(key), &request);
+        self.dialect.encode(&mut bytes, &name(key), &request, quiet);
         network.send(end, &bytes);
-        self.state = State::Waiting { key, begin, request };
+        self.state = State::Waiting { key, begin, request, quiet };
     }
 
     fn answered(&mut self, reply: Reply, now: u64, history: &mut History) {
         let idle = State::Idle { until: now + self.rng.below(self.habits.pause_ms + 1) };
-        let State::Waiting { key, begin, request } = std::mem::replace(&mut self.state, idle) else { return };
+        let State::Waiting { key, begin, request, .. } = std::mem::replace(&mut self.state, idle) else {
+            return;
+        };
         if let (Request::Gets, Reply::Value { cas, .. }) = (&request, &reply) {
             self.cas = Some((key, *cas));
+        }
+        history.slowest_ms = history.slowest_ms.max(now - begin / NANOS_PER_MS);
+        if reply == Reply::Done {
+            self.cold.retain(|cold| *cold != key);
         }
         self.note(key, begin, &request, Some(&reply), history);
     }
@@ -214,14 +282,19 @@ impl Client {
         let end = history.tick();
         let sound = reply.filter(|reply| **reply != Reply::Error);
         *(if sound.is_some() { &mut history.answered } else { &mut history.failed }) += 1;
-        let acknowledged = sound.is_some();
+        let acknowledged = sound.is_some_and(|reply| *reply != Reply::Silence);
         let refused = matches!(sound, Some(Reply::No));
         let deed = match request {
             Request::Set(store) | Request::Add(store) | Request::Replace(store) | Request::Cas(store, _) => {
                 (!refused).then_some(Deed::Write { mark: store.mark, acknowledged })
             }
             Request::Delete => Some(Deed::Delete { acknowledged }),
-            Request::Flush => {
+            Request::Flush(delay_s) if *delay_s > 0 => {
+                let flushed_ms = history.now.get() + (u64::from(*delay_s) + FLUSH_SPREAD_S) * 1000;
+                history.flushed_ms = history.flushed_ms.max(flushed_ms);
+                None
+            }
+            Request::Flush(_) => {
                 let site = self.site;
                 let all = (0..self.habits.keys).map(|key| Told {
                     site,
@@ -249,7 +322,7 @@ impl Client {
         }
         let dice = self.rng.below(1000);
         if self.habits.flushes && dice == 999 {
-            return Request::Flush;
+            return Request::Flush([0, 0, 1, 3][self.rng.index(4)]);
         }
         match (Kind::of(key), dice) {
             (_, 0..300) => Request::Get,
@@ -261,7 +334,7 @@ impl Client {
                 Some((of, cas)) if of == key => Request::Cas(self.store(key, history), cas),
                 _ => Request::Gets,
             },
-            (_, 660..740) => Request::Delete,
+            (_, 660..740) if self.habits.deletes => Request::Delete,
             (Kind::Register, _) => Request::Get,
             (Kind::Counter, 740..840) => Request::Increment(self.rng.below(9)),
             (Kind::Counter, 840..900) => Request::Decrement(self.rng.below(9)),
@@ -328,4 +401,10 @@ pub(crate) fn mark_of(value: &[u8]) -> Option<Mark> {
 }
 
 const RETRY_MS: u64 = 50;
+/// Of requests that have a quiet form.
+const QUIET_PER_MILLE: u64 = 80;
+/// Clocks of memcacheds count seconds, and a peer that heard of a flush from one that is gone by then runs it itself,
+/// 5 seconds after it was due.
+const FLUSH_SPREAD_S: u64 = 8;
+pub(crate) const NANOS_PER_MS: u64 = 1_000_000;
 const MILLION: u64 = 1_000_000;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use memcloud_proxy::admin::AdminSource;
 use memcloud_proxy::config::{Address, Config};
+use memcloud_proxy::peers::{Peer, PeerSet};
 use memcloud_proxy::sidecar;
 use memcloud_proxy::simulation::{self, Connecting, Listener, Machine, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -44,11 +45,16 @@ struct Host {
     rng: RefCell<Rng>,
 }
 
+/// What a proxy that serves can be asked and told.
+type Serving = (Arc<dyn AdminSource>, Arc<PeerSet>);
+
 /// A running proxy.
 pub(crate) struct Process {
     runtime: LocalRuntime,
     machine: Rc<dyn Machine>,
-    source: Rc<RefCell<Option<Arc<dyn AdminSource>>>>,
+    source: Rc<RefCell<Option<Serving>>>,
+    /// Peers that were said before it served.
+    early: Rc<RefCell<Option<Vec<Peer>>>>,
     stop: CancellationToken,
     ended: Rc<Cell<bool>>,
     /// The same moment by its own clock and by the world's.
@@ -66,12 +72,17 @@ impl Process {
             .start_paused(true)
             .build_local(Default::default())
             .unwrap();
-        let source: Rc<RefCell<Option<Arc<dyn AdminSource>>>> = Rc::default();
+        let source: Rc<RefCell<Option<Serving>>> = Rc::default();
         let (ended, stop) = (Rc::new(Cell::new(false)), CancellationToken::new());
         let (told, done, stopping) = (Rc::clone(&source), Rc::clone(&ended), stop.clone());
+        let early: Rc<RefCell<Option<Vec<Peer>>>> = Rc::default();
+        let said = Rc::clone(&early);
         runtime.spawn_local(async move {
-            let serving = |source: Arc<dyn AdminSource>| {
-                *told.borrow_mut() = Some(source);
+            let serving = |source: Arc<dyn AdminSource>, peers: Arc<PeerSet>| {
+                if let Some(early) = said.borrow_mut().take() {
+                    peers.set(early).unwrap();
+                }
+                *told.borrow_mut() = Some((source, peers));
             };
             let result = sidecar::simulate(config, stopping, serving).await;
             assert!(result.is_ok(), "a proxy ended: {result:?}");
@@ -79,7 +90,7 @@ impl Process {
         });
         let began = (runtime.block_on(async { Instant::now() }), began_ms);
         simulation::enter(before);
-        Self { runtime, machine, source, stop, ended, began }
+        Self { runtime, machine, source, early, stop, ended, began }
     }
 
     /// Lets it run until the world's time is `now`.
@@ -109,11 +120,22 @@ impl Process {
 
     /// What it tells of itself, once it serves.
     pub(crate) fn ask<R>(&self, question: impl FnOnce(&dyn AdminSource) -> R) -> Option<R> {
-        let source = self.source.borrow().clone()?;
+        let (source, _) = self.source.borrow().clone()?;
         let before = simulation::enter(Some(Rc::clone(&self.machine)));
         let answer = question(&*source);
         simulation::enter(before);
         Some(answer)
+    }
+
+    /// Control says who its peers are; to one that does not serve yet, as soon as it does.
+    pub(crate) fn set_peers(&self, peers: Vec<Peer>) {
+        let Some((_, set)) = self.source.borrow().clone() else {
+            *self.early.borrow_mut() = Some(peers);
+            return;
+        };
+        let before = simulation::enter(Some(Rc::clone(&self.machine)));
+        set.set(peers).unwrap();
+        simulation::enter(before);
     }
 
     /// SIGKILL: the kernel closes its sockets, and nothing of it runs any more.

@@ -1,8 +1,8 @@
 //! A model of stock memcached: items with flags, expiry and CAS, stale and win marks, in all three dialects.
 //!
-//! It is as exact as a proxy and its apps can see: what 1.6.18 answers, and how it frames what is ill-formed. It has no
-//! memory limit, hence evicts only when told to; and no LRU. One call is one read of a socket: requests are carried
-//! out in the order in which they came, and answered at once.
+//! It is as exact as a proxy and its apps can see: what 1.6.18 answers, and how it frames what is ill-formed; or 1.6.38,
+//! which can be told the CAS of an item. It has no memory limit, hence evicts only when told to; and no LRU. One call
+//! is one read of a socket: requests are carried out in the order in which they came, and answered at once.
 
 mod binary;
 mod meta;
@@ -42,6 +42,24 @@ enum Stored {
     NotFound,
 }
 
+/// Which memcached it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// 1.6.18, of Debian 12.
+    Old,
+    /// 1.6.38: a meta command may say which CAS its item shall have (flag `E`).
+    New,
+}
+
+impl Server {
+    fn version(self) -> &'static str {
+        match self {
+            Self::Old => "1.6.18",
+            Self::New => "1.6.38",
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Connection {
     input: Vec<u8>,
@@ -51,12 +69,14 @@ struct Connection {
 
 #[derive(Debug)]
 pub(crate) struct Memcached {
+    server: Server,
     items: BTreeMap<Vec<u8>, Item>,
     connections: BTreeMap<End, Connection>,
     cas: u64,
     pid: u32,
     started_s: u64,
     now_s: u64,
+    now_ms: u64,
     flush_at_s: Option<u64>,
     /// Requests carried out, by their first word.
     pub(crate) flushes: u64,
@@ -77,21 +97,24 @@ impl Answer {
 }
 
 impl Memcached {
-    pub(crate) fn new(pid: u32, now_ms: u64) -> Self {
+    pub(crate) fn new(server: Server, pid: u32, now_ms: u64) -> Self {
         let now_s = now_ms / 1000;
         Self {
+            server,
             items: BTreeMap::new(),
             connections: BTreeMap::new(),
             cas: 0,
             pid,
             started_s: now_s,
             now_s,
+            now_ms,
             flush_at_s: None,
             flushes: 0,
         }
     }
 
     pub(crate) fn set_time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
         self.now_s = now_ms / 1000;
         if self.flush_at_s.is_some_and(|at| at <= self.now_s) {
             self.flush_at_s = None;
@@ -134,10 +157,10 @@ impl Memcached {
         answer
     }
 
-    /// Living items, with the seconds they have left.
+    /// Living items, with the milliseconds they have left.
     pub(crate) fn living(&self) -> BTreeMap<Vec<u8>, (Item, Option<u64>)> {
         let living = self.items.iter().filter(|(_, item)| self.lives(item));
-        let left = |item: &Item| (item.expires > 0).then(|| item.expires - self.now_s);
+        let left = |item: &Item| (item.expires > 0).then(|| item.expires * 1000 - self.now_ms);
         living.map(|(key, item)| (key.clone(), (item.clone(), left(item)))).collect()
     }
 
@@ -175,7 +198,9 @@ impl Memcached {
         }
     }
 
+    /// The CAS of `new` is what it shall have; 0: the next of the counter.
     fn store(&mut self, key: &[u8], mode: Mode, compare: u64, new: Item) -> Stored {
+        let told = new.cas;
         let held = self.find(key).cloned();
         if new.value.len() > ITEM_MAX {
             // The caller has asked first.
@@ -196,7 +221,7 @@ impl Memcached {
             }
             _ => return Stored::No,
         };
-        let cas = self.next_cas();
+        let cas = if told == 0 { self.next_cas() } else { told };
         self.items.insert(key.to_vec(), Item { cas, ..item });
         Stored::Yes(cas)
     }
@@ -205,21 +230,23 @@ impl Memcached {
         self.find(key).is_some() && self.items.remove(key).is_some()
     }
 
-    /// The new number; None: there is no item; Some(None): it is no number.
-    fn count(&mut self, key: &[u8], delta: u64, up: bool) -> Option<Option<u64>> {
-        let cas = self.cas + 1;
+    /// The new number; None: there is no item; Some(None): it is no number. `told` is the CAS it shall have: forgotten
+    /// when the number needs a digit more, as that makes a new item.
+    fn count(&mut self, key: &[u8], delta: u64, up: bool, told: Option<u64>) -> Option<Option<u64>> {
+        let next = self.cas + 1;
         let item = self.find(key)?;
         let text = std::str::from_utf8(&item.value).unwrap_or_default();
         let Ok(number) = text.trim_end().parse::<u64>() else { return Some(None) };
         let number = if up { number.wrapping_add(delta) } else { number.saturating_sub(delta) };
         let mut value = number.to_string().into_bytes();
+        let told = told.filter(|_| value.len() <= item.value.len());
         // Fewer digits are padded in place.
-        while !up && value.len() < item.value.len() {
-            value.push(b' ');
-        }
-        (item.value, item.cas) = (value, cas);
+        value.resize(value.len().max(item.value.len()), b' ');
+        (item.value, item.cas) = (value, told.unwrap_or(next));
         (item.stale, item.won) = (false, false);
-        self.cas = cas;
+        if told.is_none() {
+            self.cas = next;
+        }
         Some(Some(number))
     }
 
@@ -234,7 +261,6 @@ impl Memcached {
     }
 }
 
-pub(crate) const VERSION: &str = "1.6.18";
 const MONTH_S: i64 = 30 * 24 * 3600;
 /// The default `-I`, less what an item needs itself.
 const ITEM_MAX: usize = (1 << 20) - 64;

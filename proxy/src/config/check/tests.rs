@@ -75,8 +75,8 @@ fn faults_of_a_file_name_line_and_column() {
         ("site: a\nsit: b\n", "c.yaml:2:1: there is no setting `sit`; did you mean `site`?"),
         ("peer-listen: a:1", "c.yaml:1:1: there is no setting `peer-listen`; did you mean `peer_listen`?"),
         (
-            "control: x",
-            "c.yaml:1:1: there is no setting `control`; `memcloud-proxy sidecar --help` lists them all",
+            "channel: x",
+            "c.yaml:1:1: there is no setting `channel`; `memcloud-proxy sidecar --help` lists them all",
         ),
         ("site: a\nsite: b\n", "c.yaml:1:1: duplicate entry with key \"site\""),
         (
@@ -129,11 +129,14 @@ fn faults_between_settings_name_place_and_remedy() {
         ("workers: 0", "c.yaml:1:10: workers: 0 is out of range; use 1 to 256"),
         ("shared_connections: 65", "c.yaml:1:21: shared_connections: 65 is out of range; use 1 to 64"),
         ("max_sessions: 0", "c.yaml:1:15: max_sessions: 0 is out of range; use 1 to 1048576"),
+        ("max_sessions: 1048577", "c.yaml:1:15: max_sessions: 1048577 is out of range; use 1 to 1048576"),
         (
             "backlog_bytes: 1KiB",
             "c.yaml:1:16: backlog_bytes: 1KiB holds too little to bridge the shortest cut; use 1MiB or more",
         ),
         ("upstream_timeout: 0s", "c.yaml:1:19: upstream_timeout: 0 leaves no time at all; use 1ms or more"),
+        ("drain_timeout: 25h", "c.yaml:1:16: drain_timeout: more than a day; use 24h or less"),
+        ("warmup_timeout: 86400001ms", "c.yaml:1:17: warmup_timeout: more than a day; use 24h or less"),
         ("peer_timeout: 25h", "c.yaml:1:15: peer_timeout: more than a day; use 24h or less"),
         (
             "listen: []",
@@ -205,7 +208,15 @@ fn certificates_come_whole() {
 fn unreadable_and_overlong_files_are_told() {
     let told = Config::load(Settings::default(), Some("/no/such/file".as_ref())).unwrap_err().to_string();
     assert!(told.starts_with("/no/such/file: No such file"), "{told}");
+    assert!(from_file(&"#".repeat(1 << 20)).is_ok());
     assert_eq!(fault(&"#".repeat((1 << 20) + 1)), "c.yaml: the file has more than 1048576 bytes");
+}
+
+#[test]
+fn as_much_as_is_allowed_is_allowed() {
+    let peers = (1..=64).map(|n| format!("b:{n}")).collect::<Vec<_>>().join(", ");
+    let config = from_file(&format!("peer: [{peers}]\nmax_sessions: 1048576")).unwrap();
+    assert_eq!((config.peers.len(), config.max_sessions), (64, 1 << 20));
 }
 
 #[test]

@@ -28,6 +28,23 @@ fn sent(out: &mut Out) -> String {
 }
 
 #[test]
+fn a_long_answer_is_held_in_parts() {
+    let mut out = Out::default();
+    let values = "v".repeat(40_000);
+    for part in 1..=4 {
+        out.open(Some(Form::Text));
+        say(&mut out, &values);
+        out.part(true);
+        assert_eq!(out.waiting().len(), 0, "all of it waits");
+        assert_eq!(out.hold().is_some(), part % 2 == 0, "part {part}");
+    }
+    out.open(Some(Form::Text));
+    say(&mut out, "END\n");
+    out.close(false);
+    assert!(out.hold().is_none(), "nothing of the last part was changed");
+}
+
+#[test]
 fn reads_before_a_write_leave_and_reads_behind_it_wait() {
     let mut out = Out::default();
     say(&mut out, "END ");

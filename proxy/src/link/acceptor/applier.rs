@@ -13,24 +13,23 @@
 //! understands, the link ends, but the gates of what was sent are given back only when memcached has closed
 //! the connection too.
 
-use std::io;
-use std::sync::Arc;
-use std::time::Duration;
-
 mod carried;
 mod flush;
+mod settle;
 #[cfg(test)]
 mod tests;
 
-use self::carried::{Verb, answered, deleted, encode, key_and_tag};
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::carried::{Verb, encode, key_and_tag};
 use super::super::commands;
 use super::super::local::Local;
 use super::super::message::{self, Ack, Decoded, Message, Tag, decode};
 use super::super::state::LinkStopped;
-use super::packet;
 use crate::config::Address;
 use crate::replication::{
-    Claim, Effect, LaneId, Loss, Memory, Offer, Origin, PeerId, Shared, Slot, Version, Wait, wall_clock_ms,
+    Basis, Claim, LaneId, Loss, Memory, Offer, Origin, PeerId, Shared, Slot, Version, Wait, wall_clock_ms,
 };
 
 /// Applies what one inbound link brings.
@@ -51,8 +50,10 @@ pub(in crate::link) struct Applier {
     refused: u64,
     /// What comes are states and not mutations; and those that were not taken.
     states: Option<Vec<Kept>>,
-    /// The versions of the items have decided that these states are the newer ones.
-    pub(in crate::link) decided: bool,
+    /// Why these states are believed to be the newer ones.
+    pub(in crate::link) basis: Basis,
+    /// It is known that items came which are older than their mutations.
+    said_again: bool,
 }
 
 /// A state that was not taken.
@@ -68,6 +69,11 @@ impl Kept {
     pub(in crate::link) fn is_too_old(&self) -> bool {
         self.offer == Offer::TooOld
     }
+
+    /// A write of the key was under way for too long.
+    pub(in crate::link) fn is_held_up(&self) -> bool {
+        self.offer == Offer::Waiting
+    }
 }
 
 enum Pending {
@@ -79,9 +85,12 @@ enum Pending {
         version: Version,
         owed: u64,
         loss: Option<Loss>,
+        unfilled: bool,
     },
     /// The peer stops, and we have everything of it.
-    Goodbye,
+    Goodbye {
+        unfilled: bool,
+    },
     Apply(Apply),
 }
 
@@ -138,7 +147,8 @@ impl Applier {
             acked: Ack::default(),
             refused: 0,
             states: None,
-            decided: false,
+            basis: Basis::default(),
+            said_again: false,
         }
     }
 
@@ -180,16 +190,17 @@ impl Applier {
                 Decoded::Message { message, used } => (message, used),
             };
             match message {
-                Message::Mark { tag, owed, loss } => {
+                Message::Mark { tag, owed, loss, unfilled } => {
                     let version = self.version(tag)?;
-                    self.pending.push(Pending::Mark { version, owed, loss });
+                    self.pending.push(Pending::Mark { version, owed, loss, unfilled });
                 }
                 Message::Memory(memory) => {
                     let memory = self.memory(memory)?;
                     self.shared.lock().heard_memory(self.from, memory);
+                    self.shared.resync_may_be_due();
                 }
-                Message::Goodbye => {
-                    self.pending.push(Pending::Goodbye);
+                Message::Goodbye { unfilled } => {
+                    self.pending.push(Pending::Goodbye { unfilled });
                     return Ok((at + used, Pause::Goodbye));
                 }
                 Message::Flush { delay_s, tag } => {
@@ -211,6 +222,18 @@ impl Applier {
         }
     }
 
+    /// Leaves out the state at the front of `input`, whose key's gate is not free; answers its bytes.
+    pub(in crate::link) fn leave_out(&mut self, input: &[u8]) -> Result<usize, LinkStopped> {
+        let Decoded::Message { message, used } = decode(input).map_err(LinkStopped::Malformed)? else {
+            return Err(LinkStopped::OutOfTurn);
+        };
+        let (Some((key, _)), Some(kept)) = (key_and_tag(&message), &mut self.states) else {
+            return Err(LinkStopped::OutOfTurn);
+        };
+        kept.push(Kept { key: key.into(), offer: Offer::Waiting });
+        Ok(used)
+    }
+
     /// Offers one mutation of a key to the replica, and encodes what it says. Answers a wait if it has to.
     fn admit(
         &mut self,
@@ -220,7 +243,15 @@ impl Applier {
     ) -> Result<Option<Wait>, LinkStopped> {
         let Some((key, tag)) = key_and_tag(mutation) else { return Err(LinkStopped::OutOfTurn) };
         let version = self.version(tag)?;
-        let claim = Claim { version, decided: self.decided };
+        let item = match mutation {
+            Message::Item(item) => item.cas.filter(|cas| Version::is_reading(*cas)),
+            _ => None,
+        };
+        let claim = Claim { version, item, basis: self.basis };
+        if !self.said_again && self.states.is_none() && item.is_some_and(|cas| cas < version.time()) {
+            self.shared.lock().note_said_again();
+            self.said_again = true;
+        }
         let mut receiver = None;
         let offer = match granted {
             Some(slot) => self.shared.with(|replica, woken| match self.states {
@@ -271,131 +302,14 @@ impl Applier {
         Ok(None)
     }
 
-    /// Carries the batch out and tells the replica. After an error the connection is of no use any more.
-    pub(in crate::link) async fn settle(&mut self, input: &[u8]) -> io::Result<()> {
-        let carried_out = self.carry_out(input).await;
-        self.out.clear();
-        if self.out.capacity() > OUT_BYTES_KEPT {
-            self.out = Vec::new();
-        }
-        match carried_out {
-            Ok(()) => self.conclude(),
-            Err(_) => {
-                let slots = self.take_slots();
-                self.bury(slots);
-            }
-        }
-        carried_out
-    }
-
-    async fn carry_out(&mut self, input: &[u8]) -> io::Result<()> {
-        self.local.write(&self.out).await?;
-        let mut any_refused = false;
-        for pending in &mut self.pending {
-            let Pending::Apply(apply) = pending else { continue };
-            let stored = if apply.packet {
-                let local = match self.packets.take() {
-                    Some(local) => local,
-                    None => Local::connect_binary(&self.upstream.0, self.upstream.1).await?,
-                };
-                packet::apply(self.packets.insert(local), &input[apply.at..], apply.doubtful).await?
-            } else {
-                answered(&mut self.local, apply.verb, apply.answers).await?
-            };
-            apply.refused = !stored;
-            any_refused |= apply.refused;
-        }
-        if any_refused { self.drop_refused(input).await } else { Ok(()) }
-    }
-
-    /// memcached has no room for an item (too large for it, out of memory): what is there now is older than what
-    /// the peer has, so it must go. Unless the batch has since stored something newer.
-    async fn drop_refused(&mut self, input: &[u8]) -> io::Result<()> {
-        let mut deletes = Vec::new();
-        let mut answers = 0;
-        let mut later = std::collections::HashSet::new();
-        for pending in self.pending.iter().rev() {
-            let Pending::Apply(apply) = pending else { continue };
-            let Ok(Decoded::Message { message, .. }) = decode(&input[apply.at..]) else { continue };
-            let Some((key, _)) = key_and_tag(&message) else { continue };
-            if apply.refused {
-                self.refused += 1;
-                // A packet that was refused has deleted already.
-                if !later.contains(key) && !apply.packet {
-                    commands::delete(&mut deletes, key);
-                    answers += 1;
-                }
-            }
-            later.insert(key.to_vec());
-        }
-        self.local.write(&deletes).await?;
-        for _ in 0..answers {
-            deleted(&self.local.line().await?)?;
-        }
-        Ok(())
-    }
-
-    fn conclude(&mut self) {
-        let now_ms = wall_clock_ms();
-        let (from, pending) = (self.from, &mut self.pending);
-        let (acked, states) = (&mut self.acked, self.states.is_some());
-        let owed = self.shared.with(|replica, woken| {
-            let mut owed = false;
-            for pending in pending.drain(..) {
-                acked.count += u64::from(matches!(pending, Pending::Settled { .. } | Pending::Apply(_)));
-                match pending {
-                    Pending::Settled { refused } => acked.refused += u64::from(refused),
-                    Pending::Mark { version, owed, loss } => {
-                        replica.heard_mark(from, version, owed, now_ms);
-                        replica.heard_loss(from, loss);
-                    }
-                    Pending::Goodbye => replica.heard_goodbye(from),
-                    Pending::Apply(apply) if apply.doubtful => {
-                        owed |= replica.complete(apply.slot, Effect::Removed, now_ms, woken);
-                    }
-                    Pending::Apply(apply) if states => {
-                        replica.applied_state(apply.slot, from, apply.version, woken);
-                    }
-                    Pending::Apply(apply) => replica.applied(apply.slot, from, apply.version, woken),
-                }
-            }
-            owed
-        });
-        if owed {
-            self.shared.poke_all();
-        }
-    }
-
-    /// Gives back the gates of a batch of which nothing was sent; the peer will send it again.
-    pub(super) fn abandon(&mut self) {
-        let slots = self.take_slots();
-        give_back(&self.shared, self.from, &slots);
-    }
-
-    fn take_slots(&mut self) -> Vec<Slot> {
-        let slot = |pending| if let Pending::Apply(apply) = pending { Some(apply.slot) } else { None };
-        self.pending.drain(..).filter_map(slot).collect()
-    }
-
-    /// Leaves memcached, and gives back these gates when it can no longer carry out what it was sent under them.
-    /// The link need not wait for that: what the peer sends again waits at the gates.
-    fn bury(&mut self, slots: Vec<Slot>) {
-        let (lines, packets) = (self.local.leave(), self.packets.as_mut().map(Local::leave));
-        let (shared, from) = (Arc::clone(&self.shared), self.from);
-        tokio::spawn(async move {
-            lines.await;
-            if let Some(packets) = packets {
-                packets.await;
-            }
-            give_back(&shared, from, &slots);
-        });
-    }
-
     fn memory(&self, memory: message::Memory<'_>) -> Result<Memory, LinkStopped> {
         Ok(match memory {
             message::Memory::None => Memory::None,
             message::Memory::Clean => Memory::Clean,
-            message::Memory::Killed(tag) => Memory::Killed { until: self.version(tag)? },
+            message::Memory::Unfilled => Memory::Unfilled,
+            message::Memory::Killed { until, unfilled } => {
+                Memory::Killed { until: self.version(until)?, unfilled }
+            }
         })
     }
 
@@ -405,23 +319,7 @@ impl Applier {
     }
 }
 
-/// Whoever drives this may be cut short in the middle of a batch.
-impl Drop for Applier {
-    fn drop(&mut self) {
-        let slots = self.take_slots();
-        if !slots.is_empty() {
-            self.bury(slots);
-        }
-    }
-}
-
-fn give_back(shared: &Shared, from: PeerId, slots: &[Slot]) {
-    shared.with(|replica, woken| slots.iter().for_each(|slot| replica.abandon(*slot, from, woken)));
-}
-
 /// Bounds of a batch: one write to memcached, whose answers (a few bytes each) fit into any socket's buffer, so
 /// that neither side waits for the other to read.
 const BATCH_MESSAGES_MAX: usize = 512;
 const BATCH_BYTES_MAX: usize = 256 << 10;
-/// A buffer that once held a huge value is not kept.
-const OUT_BYTES_KEPT: usize = 1 << 20;

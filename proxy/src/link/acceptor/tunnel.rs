@@ -18,7 +18,7 @@ use crate::link::message::{Ack, Hello, LINK_VERSION, Message, Purpose, Refusal};
 use crate::link::state::LinkStopped;
 use crate::memcached::local::{Duplex, Local};
 use crate::net::{Arrival, Stream};
-use crate::replication::{PeerId, wall_clock_ms};
+use crate::replication::wall_clock_ms;
 
 /// The place of a session that is about to begin.
 pub(super) type Opening = mpsc::OwnedPermit<Arrival>;
@@ -28,7 +28,7 @@ impl Inbound<'_> {
     pub(super) async fn open_session(
         &mut self,
         caller: &super::Caller,
-        known: &mut Option<PeerId>,
+        known: &mut Option<super::Member>,
     ) -> Result<Opening, LinkStopped> {
         let context = self.context;
         let Some(sessions) = context.config.sessions.clone() else {
@@ -40,8 +40,7 @@ impl Inbound<'_> {
             .map_err(|_| refuse(Refusal::UpstreamDown))?;
         let hello = Hello { version: LINK_VERSION, ..context.identity.hello(Purpose::Session) };
         self.say(&Message::Hello(hello)).await?;
-        let peer = context.directory.identify(&caller.site, super::NAMING_GRACE).await.map_err(refuse)?;
-        *known = Some(peer);
+        *known = Some(context.directory.identify(&caller.site, super::NAMING_GRACE).await.map_err(refuse)?);
         if let Some(time) = caller.clock
             && !context.shared.lock().follow_clock(time, wall_clock_ms())
         {

@@ -33,6 +33,8 @@ pub(super) struct Sender<'a, S> {
     /// What the peer was told of our memcached.
     told: Option<bool>,
     goodbye: bool,
+    /// It is known that items were sent which are older than their mutations.
+    said_again: bool,
 }
 
 impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
@@ -40,7 +42,8 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
         let reader = Reader::new(&context.config, &context.shared);
         let (owed, out) = (Vec::new(), Vec::new());
         let next_mark = Instant::now();
-        Self { context, peer, stream, reader, acked, owed, out, next_mark, told: None, goodbye: false }
+        let (told, goodbye, said_again) = (None, false, false);
+        Self { context, peer, stream, reader, acked, owed, out, next_mark, told, goodbye, said_again }
     }
 
     /// Sends until the link ends, and says why it did.
@@ -67,7 +70,10 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
         let memory = match self.context.shared.lock().memory_of(self.peer) {
             Memory::None => message::Memory::None,
             Memory::Clean => message::Memory::Clean,
-            Memory::Killed { until } => message::Memory::Killed(self.tag(until)),
+            Memory::Unfilled => message::Memory::Unfilled,
+            Memory::Killed { until, unfilled } => {
+                message::Memory::Killed { until: self.tag(until), unfilled }
+            }
         };
         Message::Memory(memory).encode(&mut self.out);
     }
@@ -160,6 +166,10 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
 
     fn item(&mut self, key: &[u8], version: Version, found: &Found) {
         let cas = self.cas_beside(version, found.cas);
+        if !self.said_again && cas.is_some_and(|cas| cas != 0 && cas < version.time()) {
+            self.context.shared.lock().note_said_again();
+            self.said_again = true;
+        }
         item_message(key, self.tag(version), found, cas).encode(&mut self.out);
     }
 
@@ -185,15 +195,19 @@ impl<'a, S: AsyncWrite + Unpin> Sender<'a, S> {
             self.told = takes;
         }
         let leaving = self.context.drain.is_cancelled();
-        let (mark, loss) = {
+        let (mark, loss, unfilled) = {
             let mut replica = self.context.shared.lock();
             self.goodbye = leaving && replica.may_leave(self.peer);
-            (replica.mark(self.peer, wall_clock_ms()), replica.told_loss(self.peer))
+            (
+                replica.mark(self.peer, wall_clock_ms()),
+                replica.told_loss(self.peer),
+                replica.warming().is_some(),
+            )
         };
         let tag = self.tag(mark.version);
-        Message::Mark { tag, owed: mark.owed, loss }.encode(&mut self.out);
+        Message::Mark { tag, owed: mark.owed, loss, unfilled }.encode(&mut self.out);
         if self.goodbye {
-            Message::Goodbye.encode(&mut self.out);
+            Message::Goodbye { unfilled }.encode(&mut self.out);
         }
         self.next_mark = Instant::now() + MARKS_APART;
         self.write().await

@@ -138,8 +138,12 @@ fn link_word(mut tokens: Tokens<'_>) -> Result<Message<'_>, Malformed> {
         b"mark" => {
             let tag = flag_tag(tokens.next()?)?;
             let owed = flag_number(tokens.next()?, b'O')?;
-            let loss = tokens.maybe_next()?.map(loss).transpose()?;
-            Message::Mark { tag, owed, loss }
+            let mut next = tokens.maybe_next()?;
+            let loss = next.take_if(|token| *token != UNFILLED).map(loss).transpose()?;
+            if loss.is_some() {
+                next = tokens.maybe_next()?;
+            }
+            Message::Mark { tag, owed, loss, unfilled: unfilled(next)? }
         }
         b"server" => Message::Server {
             takes_versions: match flag_number(tokens.next()?, b'E')? {
@@ -151,10 +155,17 @@ fn link_word(mut tokens: Tokens<'_>) -> Result<Message<'_>, Malformed> {
         b"memory" => Message::Memory(match tokens.next()? {
             b"none" => Memory::None,
             b"clean" => Memory::Clean,
-            b"killed" => Memory::Killed(flag_tag(tokens.next()?)?),
+            b"unfilled" => Memory::Unfilled,
+            b"killed" => {
+                Memory::Killed { until: flag_tag(tokens.next()?)?, unfilled: unfilled(tokens.maybe_next()?)? }
+            }
             _ => return Err(Malformed::Word),
         }),
-        b"bye" => Message::Goodbye,
+        b"bye" => match tokens.maybe_next()? {
+            None => Message::Goodbye { unfilled: false },
+            Some(b"unfilled") => Message::Goodbye { unfilled: true },
+            Some(_) => return Err(Malformed::Word),
+        },
         b"ack" => {
             let count = number(tokens.next()?)?;
             let refused = tokens.maybe_next()?.map_or(Ok(0), |token| flag_number(token, b'R'))?;
@@ -164,6 +175,17 @@ fn link_word(mut tokens: Tokens<'_>) -> Result<Message<'_>, Malformed> {
     };
     tokens.end()?;
     Ok(message)
+}
+
+/// Behind all else, and only if it is so.
+const UNFILLED: &[u8] = b"U";
+
+fn unfilled(token: Option<&[u8]>) -> Result<bool, Malformed> {
+    match token {
+        None => Ok(false),
+        Some(token) if token == UNFILLED => Ok(true),
+        Some(_) => Err(Malformed::Word),
+    }
 }
 
 fn loss(token: &[u8]) -> Result<Loss, Malformed> {

@@ -29,12 +29,15 @@ impl Message<'_> {
                 tag.encode(out);
                 out.extend_from_slice(b"\r\n");
             }
-            Self::Mark { tag, owed, loss } => {
+            Self::Mark { tag, owed, loss, unfilled } => {
                 out.extend_from_slice(b"ml mark");
                 tag.encode(out);
                 number(out, b" O", *owed);
                 if let Some(loss) = loss {
                     number(out, b" L", *loss as u64);
+                }
+                if *unfilled {
+                    out.extend_from_slice(b" U");
                 }
                 out.extend_from_slice(b"\r\n");
             }
@@ -47,14 +50,19 @@ impl Message<'_> {
                 match memory {
                     Memory::None => out.extend_from_slice(b"none"),
                     Memory::Clean => out.extend_from_slice(b"clean"),
-                    Memory::Killed(tag) => {
+                    Memory::Unfilled => out.extend_from_slice(b"unfilled"),
+                    Memory::Killed { until, unfilled } => {
                         out.extend_from_slice(b"killed");
-                        tag.encode(out);
+                        until.encode(out);
+                        if *unfilled {
+                            out.extend_from_slice(b" U");
+                        }
                     }
                 }
                 out.extend_from_slice(b"\r\n");
             }
-            Self::Goodbye => out.extend_from_slice(b"ml bye\r\n"),
+            Self::Goodbye { unfilled: false } => out.extend_from_slice(b"ml bye\r\n"),
+            Self::Goodbye { unfilled: true } => out.extend_from_slice(b"ml bye unfilled\r\n"),
             Self::Ack(ack) => {
                 number(out, b"ml ack ", ack.count);
                 if ack.refused > 0 {

@@ -74,9 +74,17 @@ impl Parts {
                 tag,
                 owed: count,
                 loss: [None, Some(Loss::Nothing), Some(Loss::Ours), Some(Loss::Anything)][flags as usize % 4],
+                unfilled: self.bits.0,
             },
-            7 => Message::Memory([Memory::None, Memory::Clean, Memory::Killed(tag)][flags as usize % 3]),
-            8 => Message::Goodbye,
+            7 => Message::Memory(
+                [
+                    Memory::None,
+                    Memory::Clean,
+                    Memory::Unfilled,
+                    Memory::Killed { until: tag, unfilled: self.bits.0 },
+                ][flags as usize % 4],
+            ),
+            8 => Message::Goodbye { unfilled: self.bits.0 },
             9 => Message::Server { takes_versions: self.bits.0 },
             _ => Message::Ack(Ack { count, refused: flags.into() }),
         }

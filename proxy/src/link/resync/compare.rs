@@ -6,72 +6,94 @@
 //!
 //! Apps go on writing, so a difference may be a write on its way: every key is read again on both sides before anything
 //! is done about it. Then, by the two items' versions or else by [`Authority`]: our state is pushed, the peer's is taken, or the key is dropped. A key that
-//! only one side holds is copied if the other side's memcached started empty, and else follows the same rule: it may have
-//! been deleted where it is missing.
+//! only one side holds follows the same rule: it may have been deleted where it is missing. (A memcached that is empty has
+//! been filled before anybody compares.) A memcached that starts again in the middle ends it all, on whichever side ([`Life`]).
+//!
+//! [`Life`]: super::life::Life
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memcloud_protocol::memcache::binary::Opcode;
 use tokio::time::sleep;
 
 use super::super::Context;
-use super::super::message::{Decoded, Item, Message, decode};
 use super::SLICE_ITEMS;
-use super::engine::Watcher;
-use super::giver::{RANGE_BITS_MAX, failed, inventory, ranges};
+use super::drop::drop_keys;
+use super::giver::{failed, inventory, ranges};
 use super::newer;
 use super::progress::ResyncKind;
+use super::same::{is_same, split};
 use super::states::{Applying, READ_KEYS, States};
 use super::taker::Taker;
-use super::wire::{Request, Verdict};
-use crate::config::Address;
-use crate::inventory::{EXPIRY_TOLERANCE_S, Entry, Span, Throttle, compare as differences};
-use crate::memcached::commands::{self, is_speakable};
-use crate::memcached::local::{Local, out_of_step};
-use crate::replication::{Authority, Begin, Effect, Outcome, PeerId, next_lane, wall_clock_ms};
+use super::watcher::Watcher;
+use super::wire::{RANGE_BITS_MAX, Request, Verdict};
+use crate::inventory::{Entry, Span, Throttle, compare as differences};
+use crate::memcached::local::out_of_step;
+use crate::replication::{Authority, Basis, Loss, PeerId, Version};
 
-/// Compares with `peer` and repairs. False: the peer is being filled, there is nothing to compare yet.
+/// Compares with `peer` and repairs. False: there is nothing to compare yet, because the peer is being filled or one of us
+/// is cut off from a third; or the two cannot repair anything, because each deletion of one is refused by the other one for its clock.
 pub(super) async fn compare(context: &Arc<Context>, peer: PeerId, watcher: &Watcher<'_>) -> io::Result<bool> {
-    let mut taker = Taker::dial(context, peer, watcher.patience).await?;
+    let dialed = Taker::dial_in_step(context, peer, watcher.patience, &watcher.companions).await?;
+    note_clocks(context, peer, dialed.is_none());
+    let Some(mut taker) = dialed else {
+        sleep(CLOCKS_RETRY).await;
+        return Ok(false);
+    };
     let began = context.shared.lock().begin_resync();
     let survey = taker.survey().await?;
-    if survey.warming {
+    // What one of us hears and the other does not, neither could judge by the other's states.
+    if survey.warming || taker.company.we_lack || taker.company.they_lack {
         return Ok(false);
     }
     let inventory = inventory(context);
     let ours = inventory.survey().await.map_err(failed)?.curr_items;
-    let (loss, started_empty) = {
-        let replica = context.shared.lock();
-        (replica.loss(peer), replica.started_empty())
-    };
-    let authority = match Authority::of(loss, survey.loss) {
-        // Nobody deleted anything at a side that began with nothing.
-        Authority::Nobody if started_empty && !survey.started_empty => Authority::Peer,
-        Authority::Nobody if survey.started_empty && !started_empty => Authority::Us,
-        authority => authority,
-    };
+    let loss = context.shared.lock().loss(peer);
+    if loss == Loss::Nothing && survey.loss == Loss::Nothing {
+        // A copy has made it good meanwhile.
+        return Ok(false);
+    }
+    let company = watcher.companions.agreed();
+    let we_miss = company.leaves_out() || !context.shared.lock().missed_besides(peer, &company).is_empty();
+    let they_miss = company.leaves_out() || !survey.misses.is_empty();
+    let authority = Authority::of(loss, survey.loss).unless(we_miss, they_miss);
     watcher.began(ResyncKind::Compare, ours.max(survey.items));
     tracing::info!(peer = taker.site, ours, theirs = survey.items, ?authority, "comparing with a peer");
     let mut applying = Applying::from(context, peer, &taker.site.clone()).await?;
-    let mut throttle = Throttle::new(context.config.resync_rate);
+    if !applying.life.is_whole() {
+        return Err(io::Error::other("memcached has started again"));
+    }
+    let mut throttle = Throttle::new(context.links.resync_rate());
     let mut compared = 0;
     for slice in Span::slices(ours.max(survey.items), SLICE_ITEMS) {
         taker.ask(&Request::Digests(slice, RANGE_BITS_MAX)).await?;
         let listed = inventory.walk(slice).await.map_err(failed)?;
         let entries = inventory.digests(listed, &mut throttle).await.map_err(failed)?;
+        applying.life.has_lasted().await?;
         let keys = differing(&mut taker, slice, &entries).await?;
         compared += entries.len() as u64;
         watcher.compared(compared);
         if !keys.is_empty() {
             settle_down(context, peer).await;
-            make_equal(context, peer, &mut taker, &mut applying, keys, authority, watcher).await?;
+            let rule = Rule { authority, since: began };
+            make_equal(context, peer, &mut taker, &mut applying, keys, rule, watcher).await?;
         }
     }
     taker.done().await?;
     context.shared.with(|replica, _| replica.resynced(peer, began));
     Ok(true)
+}
+
+fn note_clocks(context: &Context, peer: PeerId, apart: bool) {
+    let mut before = apart;
+    context.links.change(peer.0, |link| before = std::mem::replace(&mut link.clocks_apart, apart));
+    if apart && !before {
+        tracing::warn!(
+            peer.addr = %context.peer_addr(peer),
+            "the clocks of the two sites are too far apart to compare: set the wrong one right, and restart its proxy"
+        );
+    }
 }
 
 /// Keys of a slice that are not the same on both sides.
@@ -116,6 +138,14 @@ async fn settle_down(context: &Context, peer: PeerId) {
     }
 }
 
+/// By what differing keys are made equal.
+#[derive(Clone, Copy)]
+pub(super) struct Rule {
+    pub(super) authority: Authority,
+    /// What was lost was lost before this.
+    pub(super) since: Version,
+}
+
 /// Repairs keys; what nobody could take, because it became too old on its way, is read again, and dropped in the end.
 pub(super) async fn make_equal(
     context: &Arc<Context>,
@@ -123,16 +153,17 @@ pub(super) async fn make_equal(
     taker: &mut Taker,
     applying: &mut Applying,
     mut keys: Vec<Box<[u8]>>,
-    authority: Authority,
+    rule: Rule,
     watcher: &Watcher<'_>,
 ) -> io::Result<()> {
     for _ in 0..ROUNDS {
-        keys = repair(context, peer, taker, applying, &keys, authority, watcher).await?;
+        keys = repair(context, peer, taker, applying, &keys, rule, watcher).await?;
         if keys.is_empty() {
             return Ok(());
         }
         settle_down(context, peer).await;
     }
+    applying.life.lasts()?;
     drop_keys(context, keys, watcher).await
 }
 
@@ -143,19 +174,21 @@ async fn repair(
     taker: &mut Taker,
     applying: &mut Applying,
     keys: &[Box<[u8]>],
-    authority: Authority,
+    rule: Rule,
     watcher: &Watcher<'_>,
 ) -> io::Result<Vec<Box<[u8]>>> {
-    let mut states = States::of(context);
+    let mut states = States::of(context, &watcher.companions);
     let mut again: Vec<Box<[u8]>> = Vec::new();
     for keys in keys.chunks(READ_KEYS) {
         let keys: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
         let theirs = taker.states_of(&keys).await?;
         let mut ours = Vec::new();
+        let read = Some(context.shared.lock().begin_resync());
         states.read(&keys, true, &mut ours).await?;
         let ours = split(&ours)?;
+        applying.life.lasts()?;
         let differ = |index: &usize| !is_same(ours[*index], &theirs[*index]);
-        let newer = |index: usize| newer::authority(ours[index], &theirs[index], authority);
+        let newer = |index: usize| newer::authority(ours[index], &theirs[index], rule.authority);
         let (mut pushed, mut taken, mut newer_taken) = (Vec::new(), Vec::new(), Vec::new());
         let mut dropped = Vec::new();
         for index in (0..keys.len()).filter(differ) {
@@ -163,6 +196,8 @@ async fn repair(
                 Authority::Us => pushed.push(index),
                 Authority::Peer if newer::is_told(ours[index], &theirs[index]) => newer_taken.push(index),
                 Authority::Peer => taken.push(index),
+                // What was written since then was not lost, and is on its way to whoever has not got it yet.
+                Authority::Nobody if context.shared.lock().is_written_since(keys[index], rule.since) => {}
                 Authority::Nobody => dropped.push(Box::from(keys[index])),
             }
         }
@@ -173,16 +208,23 @@ async fn repair(
         let requests: Vec<Request> = pushed.iter().map(request).collect();
         let mut out = Vec::new();
         requests.iter().for_each(|request| request.encode(&mut out));
+        if !(pushed.is_empty() && taken.is_empty() && newer_taken.is_empty()) {
+            watcher.decides();
+        }
         let verdicts = taker.push(&out, requests.len()).await?;
         watcher.repaired(verdicts.iter().filter(|verdict| **verdict == Verdict::Took).count());
         let old = pushed.iter().zip(verdicts).filter(|(_, verdict)| *verdict == Verdict::Old);
         again.extend(old.map(|(index, _)| Box::from(keys[*index])));
         for (taken, decided) in [(taken, false), (newer_taken, true)] {
             let messages: Vec<&[u8]> = taken.iter().map(|index| theirs[*index].as_slice()).collect();
-            let kept = applying.apply(&messages.concat(), decided).await?;
+            let kept = applying.apply(&messages.concat(), Basis { decided, read }).await?;
             watcher.repaired(taken.len() - kept.len());
             let old = |key: &&[u8]| kept.iter().any(|kept| kept.is_too_old() && *kept.key == **key);
             again.extend(taken.iter().map(|index| keys[*index]).filter(old).map(Box::from));
+            let mut replica = context.shared.lock();
+            for kept in kept.iter().filter(|kept| kept.is_held_up()) {
+                replica.note_undecided(&kept.key);
+            }
         }
         drop_keys(context, dropped, watcher).await?;
         if context.shared.lock().is_crowded() {
@@ -192,90 +234,8 @@ async fn repair(
     Ok(again)
 }
 
-/// Deletes keys here, as writes of our own: so they are gone on every side.
-async fn drop_keys(context: &Arc<Context>, keys: Vec<Box<[u8]>>, watcher: &Watcher<'_>) -> io::Result<()> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    watcher.dropped(keys.len());
-    // A task of its own: a resync may be cut short, and a gate that is held has to be given back.
-    let dropping = tokio::spawn(delete_all(Arc::clone(context), keys));
-    dropping.await.map_err(io::Error::other)?
-}
-
-async fn delete_all(context: Arc<Context>, keys: Vec<Box<[u8]>>) -> io::Result<()> {
-    let (addr, patience) = (&context.config.upstream, context.config.upstream_timeout);
-    let mut local = None;
-    for key in &keys {
-        let slot = match context.shared.begin(key, next_lane()) {
-            Begin::Granted(slot) => slot,
-            Begin::Waiting(wait) => wait.await,
-        };
-        let deleted = match is_speakable(key) {
-            true => delete(&mut local, addr, patience, key).await,
-            false => delete_packet(addr, patience, key).await,
-        };
-        // Whatever became of it here: peers delete, and if it may still be there we shall read that.
-        let effect = if deleted.is_ok() { Effect::Removed } else { Effect::Unknown };
-        context.shared.complete(vec![Outcome::Key(slot, effect)], wall_clock_ms());
-        deleted?;
-    }
-    Ok(())
-}
-
-async fn delete(local: &mut Option<Local>, addr: &Address, patience: Duration, key: &[u8]) -> io::Result<()> {
-    let connected = match local.take() {
-        Some(connected) => connected,
-        None => Local::connect(addr, patience).await?,
-    };
-    let connected = local.insert(connected);
-    let mut request = Vec::new();
-    commands::delete(&mut request, key);
-    connected.write(&request).await?;
-    connected.line().await.map(drop)
-}
-
-async fn delete_packet(addr: &Address, patience: Duration, key: &[u8]) -> io::Result<()> {
-    let mut local = Local::connect_binary(addr, patience).await?;
-    let mut request = Vec::new();
-    commands::packet(&mut request, Opcode::Delete, &[], key, b"");
-    local.write(&request).await?;
-    local.packet().await.map(drop)
-}
-
-/// Messages that stand one behind the other.
-fn split(mut messages: &[u8]) -> io::Result<Vec<&[u8]>> {
-    let mut split = Vec::new();
-    while !messages.is_empty() {
-        let Ok(Decoded::Message { used, .. }) = decode(messages) else { return Err(out_of_step()) };
-        split.push(&messages[..used]);
-        messages = &messages[used..];
-    }
-    Ok(split)
-}
-
-/// Whether two states hold the same, as far as apps can tell.
-fn is_same(ours: &[u8], theirs: &[u8]) -> bool {
-    match (decode(ours), decode(theirs)) {
-        (Ok(Decoded::Message { message: ours, .. }), Ok(Decoded::Message { message: theirs, .. })) => {
-            match (ours, theirs) {
-                (Message::Item(ours), Message::Item(theirs)) => is_same_item(&ours, &theirs),
-                (Message::Delete { .. }, Message::Delete { .. }) => true,
-                (Message::Vivify { .. }, Message::Vivify { .. }) => true,
-                _ => false,
-            }
-        }
-        _ => false,
-    }
-}
-
-fn is_same_item(ours: &Item<'_>, theirs: &Item<'_>) -> bool {
-    // Both are seconds that are left, or both are seconds since 1970, or one is 0.
-    let near = (ours.exptime == 0) == (theirs.exptime == 0)
-        && u64::from(ours.exptime.abs_diff(theirs.exptime)) <= EXPIRY_TOLERANCE_S;
-    near && (ours.flags, ours.stale, ours.value) == (theirs.flags, theirs.stale, theirs.value)
-}
-
+/// A clock is set right by somebody.
+const CLOCKS_RETRY: Duration = Duration::from_secs(1);
 /// States become too old only when something is slow.
 const ROUNDS: usize = 3;
 const SETTLING_ROUNDS: usize = 100;

@@ -6,24 +6,27 @@
 //!               does a linked peer miss something, or we of it, and is our name the smaller one? ──► compare
 //! ```
 //!
-//! A resync ends early when the links to its peer break, and is tried again; a copy goes on where it was. If nobody can
-//! fill us because all sites started empty together, the one with the smallest name says that it is whole, and the others
+//! A resync ends early when the links to its peer break, or those to others change what states leave out, and is tried again; a copy goes on where it was. One that fails
+//! is tried again later and later, and the other peers have their turn meanwhile. If nobody can fill us because all sites started empty together, the one with the smallest name says that it is whole, and the others
 //! copy from it.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
 
 use super::super::Context;
+use super::super::hold::Hold;
+use super::super::state::PeerLink;
 use super::compare::compare;
 use super::copy::{Ended, Position, copy};
+use super::due::{Due, Linked, Situation, due};
+use super::failing::Failing;
 use super::listed::push_listed;
-use super::progress::{Progress, ResyncKind};
-use crate::replication::{Loss, PeerId, Version, wall_clock_ms};
+use super::watcher::Watcher;
+use crate::replication::{Guard, Incarnation, Loss, PeerId, Version, wall_clock_ms};
 
 /// Looks after this site until the proxy stops.
 pub(in crate::link) async fn run(context: Arc<Context>) {
@@ -33,6 +36,7 @@ pub(in crate::link) async fn run(context: Arc<Context>) {
         passed_over: Vec::new(),
         again: Vec::new(),
         again_since: Version::ZERO,
+        failing: Failing::default(),
     };
     loop {
         tokio::select! {
@@ -41,7 +45,7 @@ pub(in crate::link) async fn run(context: Arc<Context>) {
             () = context.shared.resync_due() => {}
             () = sleep(TICK) => {}
         }
-        let Some(work) = engine.due() else { continue };
+        let Some(work) = engine.next() else { continue };
         tokio::select! {
             biased;
             () = context.drain.cancelled() => return,
@@ -66,86 +70,133 @@ struct Engine<'a> {
     /// We were whole first, at this time; what these peers took meanwhile of what we owed them is to be looked for.
     again: Vec<PeerId>,
     again_since: Version,
-}
-
-/// Gives the hold back however the work ends.
-struct Hold<'a>(&'a Context);
-
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        self.0.shared.lock().hold(false);
-    }
+    failing: Failing,
 }
 
 impl Engine<'_> {
-    fn due(&mut self) -> Option<Work> {
+    /// The next thing to do, if there is one.
+    fn next(&mut self) -> Option<Work> {
         let context = self.context;
         let links = context.links.peers();
         context.shared.check_lists();
-        let replica = context.shared.lock();
+        let life = context.shared.memcached_life();
+        let mut replica = context.shared.lock();
+        self.let_go(&mut replica);
+        let situation = self.situation(&replica, &links, life);
+        drop(replica);
+        match due(&situation) {
+            Due::Nothing => None,
+            Due::Copy { from, since } => Some(Work::Copy { from, since }),
+            Due::Compare { with } => Some(Work::Compare { with }),
+            Due::Listed { to } => Some(Work::Listed { to }),
+            Due::NobodyIsBelieved { since } => {
+                self.passed_over.clear();
+                if context.shared.lock().warmed(since) {
+                    warn!(
+                        "peers miss writes of before that are lost here: what they hold is dropped where it is not here"
+                    );
+                }
+                None
+            }
+            Due::NobodyIsWhole { first } => {
+                self.passed_over.clear();
+                if let Some(since) = first
+                    && context.shared.lock().warmed_first(since)
+                {
+                    info!("all sites started empty: this one is whole first");
+                    self.again = situation.linked.iter().map(|linked| linked.peer).collect();
+                    self.again_since = since;
+                }
+                None
+            }
+        }
+    }
+
+    fn situation<'l>(
+        &mut self,
+        replica: &Guard<'_>,
+        links: &'l [PeerLink],
+        life: Option<Incarnation>,
+    ) -> Situation<'l>
+    where
+        Self: 'l,
+    {
         let now_ms = wall_clock_ms();
-        let linked = |peer: &PeerId| {
+        let is_linked = |peer: &PeerId| {
             let status = replica.status(*peer, now_ms);
             status.connected && status.inbound_connected
         };
-        let linked: Vec<PeerId> = (0..links.len()).map(PeerId).filter(linked).collect();
-        let is_listed = |peer: &PeerId| replica.status(*peer, now_ms).gap.is_some_and(|gap| gap.listed);
-        if let Some(to) = linked.iter().copied().find(is_listed) {
-            return Some(Work::Listed { to });
+        let peers: Vec<PeerId> = replica.peer_ids().filter(is_linked).collect();
+        self.failing.meets(&peers, life);
+        let linked = |peer: PeerId| Linked {
+            peer,
+            name: links.iter().find(|link| link.id == peer.0).and_then(|link| link.site.as_deref()),
+            listed: replica.status(peer, now_ms).gap.is_some_and(|gap| gap.listed),
+            behind: replica.status(peer, now_ms).gap.is_some_and(|gap| !gap.listed),
+            lost: replica.loss(peer) != Loss::Nothing || replica.loss_from(peer) != Loss::Nothing,
+            passed_over: self.passed_over.contains(&peer),
+            again: self.again.contains(&peer),
+            rests: self.failing.rests(peer),
+        };
+        let linked: Vec<Linked<'l>> = peers.into_iter().map(linked).collect();
+        let warming = replica.warming();
+        Situation {
+            name: &self.context.identity.site,
+            complete: linked.len() == links.len(),
+            linked,
+            warming,
+            late: self.is_late(warming),
+            again_since: self.again_since,
         }
-        let again = self.again.iter().copied().find(|peer| linked.contains(peer));
-        let mut peers = linked.into_iter();
-        if let Some(since) = replica.warming() {
-            let all: Vec<PeerId> = peers.collect();
-            if let Some(from) = all.iter().find(|peer| !self.passed_over.contains(peer)) {
-                return Some(Work::Copy { from: *from, since });
-            }
-            self.passed_over.clear();
-            let waited_ms = now_ms.saturating_sub(since.millis());
-            let complete = all.len() == links.len();
-            let late =
-                waited_ms > u64::try_from(context.config.warmup_timeout.as_millis()).unwrap_or(u64::MAX);
-            let names = all.iter().filter_map(|peer| links[peer.0].site.as_deref());
-            let first = names.min().is_some_and(|least| context.identity.site.as_str() < least);
-            drop(replica);
-            if first && (complete || late) && context.shared.lock().warmed_first(since) {
-                info!("all sites started empty: this one is whole first");
-                (self.again, self.again_since) = (all, since);
-            }
-            return None;
+    }
+
+    /// An empty memcached has waited for so long that whoever there is has to do.
+    fn is_late(&self, warming: Option<Version>) -> bool {
+        let waited = warming.map_or(0, |since| wall_clock_ms().saturating_sub(since.millis()));
+        Duration::from_millis(waited) > self.context.config.warmup_timeout
+    }
+
+    /// Peers that went are not looked at again.
+    fn let_go(&mut self, replica: &mut Guard<'_>) {
+        let waited = !self.again.is_empty();
+        self.again.retain(|peer| replica.has_peer(*peer));
+        self.passed_over.retain(|peer| replica.has_peer(*peer));
+        self.failing.retain(|peer| replica.has_peer(peer));
+        if waited && self.again.is_empty() {
+            replica.looked_again();
         }
-        if let Some(from) = again {
-            return Some(Work::Copy { from, since: self.again_since });
-        }
-        peers
-            .find(|peer| {
-                let lost = replica.loss(*peer) != Loss::Nothing || replica.loss_from(*peer) != Loss::Nothing;
-                let name = links[peer.0].site.as_deref();
-                lost && name.is_some_and(|name| context.identity.site.as_str() < name)
-            })
-            .map(|with| Work::Compare { with })
     }
 
     async fn carry_out(&mut self, work: Work) {
         let context = self.context;
         let (Work::Copy { from: peer, .. } | Work::Compare { with: peer } | Work::Listed { to: peer }) = work;
-        context.shared.lock().hold(true);
-        let hold = Hold(context);
+        let Some(_member) = context.directory.member(peer) else { return };
+        let hold = Hold::on(&context.shared);
         let watcher = Watcher::new(context, peer);
         let ended = tokio::select! {
             biased;
             ended = self.try_to(work, &watcher) => ended,
-            () = unlinked(context, peer) => Err(io::Error::other("the link to the peer broke")),
+            () = watcher.companions.broken() => Err(io::Error::other("links to peers have changed")),
         };
         // What a site that was away wrote, and only one of us had heard of, was decided without it.
-        let away = context.shared.lock().doubt_absent();
+        if watcher.companions.doubt() {
+            info!("a peer was away: it is compared with when it comes back");
+        }
         drop(hold);
         watcher.ended(&ended);
-        if let Err(error) = ended {
-            warn!(peer.addr = context.peer_addr(peer), %error, "a resync broke off, and is tried again");
-            sleep(RETRY).await;
-        } else if away {
-            info!("a peer was away: it is compared with when it comes back");
+        match ended {
+            Ok(true) => self.failing.succeeded(peer),
+            Ok(false) if matches!(work, Work::Listed { .. }) => {}
+            Ok(false) => self.failing.not_yet(peer),
+            Err(error) => self.broke_off(peer, &error),
+        }
+    }
+
+    fn broke_off(&mut self, peer: PeerId, error: &io::Error) {
+        let addr = self.context.peer_addr(peer);
+        match self.failing.failed(peer, &error.to_string()) {
+            true => warn!(peer.addr = %addr, %error, "a resync broke off, and is tried again"),
+            false => debug!(peer.addr = %addr, %error, "a resync broke off again"),
         }
     }
 
@@ -156,157 +207,37 @@ impl Engine<'_> {
                 Some(lists) => push_listed(context, to, lists, watcher).await,
                 None => Ok(false),
             },
-            Work::Compare { with } => {
-                let compared = compare(context, with, watcher).await?;
-                if !compared {
-                    sleep(RETRY).await;
-                }
-                Ok(compared)
-            }
+            Work::Compare { with } => compare(context, with, watcher).await,
             Work::Copy { from, since } => {
+                // A better one may come; but not of those that are being filled, nor for ever.
+                let everybody = || context.shared.lock().peer_ids().collect();
+                let gone = if self.is_late(Some(since)) { everybody() } else { self.passed_over.clone() };
                 let fresh = Position { since, next: 0, items: 0 };
                 let last = self.position.take().filter(|position| position.since == since);
                 let position = self.position.insert(last.unwrap_or(fresh));
-                match copy(context, from, position, watcher).await? {
+                match copy(context, from, &gone, position, watcher).await? {
                     Ended::Whole => {
-                        self.position = None;
+                        let items = self.position.take().map_or(0, |position| position.items);
                         self.passed_over.clear();
+                        let again = self.again.contains(&from);
                         self.again.retain(|peer| *peer != from);
                         let mut replica = context.shared.lock();
-                        if replica.warming().is_none() && self.again.is_empty() {
-                            replica.looked_again();
+                        if again && items > 0 {
+                            replica.others_may_lack(from);
                         }
-                        replica.warmed(since);
+                        replica.copied(since, self.again.is_empty());
                         Ok(true)
                     }
                     Ended::PeerIsWarming => {
                         self.passed_over.push(from);
-                        if context.shared.lock().warming().is_none() {
-                            sleep(RETRY).await;
-                        }
                         Ok(false)
                     }
+                    // It may fill us later; another one perhaps sooner.
+                    Ended::PeerIsCutOff => Ok(false),
                 }
             }
-        }
-    }
-}
-
-/// Resolves when a link with the peer, either way, is down.
-async fn unlinked(context: &Context, peer: PeerId) {
-    loop {
-        sleep(TICK).await;
-        let status = context.shared.lock().status(peer, wall_clock_ms());
-        if !status.connected || !status.inbound_connected {
-            return;
-        }
-    }
-}
-
-/// Tells how far a resync is.
-pub(super) struct Watcher<'a> {
-    context: &'a Context,
-    peer: PeerId,
-    began: Instant,
-    /// Milliseconds after it began.
-    told_ms: AtomicU64,
-    /// How long a peer may take over one answer.
-    pub(super) patience: Duration,
-}
-
-impl<'a> Watcher<'a> {
-    fn new(context: &'a Context, peer: PeerId) -> Self {
-        let told_ms = AtomicU64::new(0);
-        Self { context, peer, began: Instant::now(), told_ms, patience: ANSWER_PATIENCE }
-    }
-
-    pub(super) fn began(&self, kind: ResyncKind, items_expected: u64) {
-        let progress = Progress { kind, running: true, items: 0, items_expected, bytes: 0, elapsed_ms: 0 };
-        info!(
-            peer.addr = self.context.peer_addr(self.peer),
-            kind = kind.as_str(),
-            items_expected,
-            "resync began"
-        );
-        self.context.links.change(self.peer.0, |link| link.progress = Some(progress));
-    }
-
-    pub(super) fn copied(&self, items: u64, bytes: u64, taken: u64) {
-        self.context.links.change(self.peer.0, |link| link.resync.copied += taken);
-        self.advance(items, bytes);
-    }
-
-    pub(super) fn compared(&self, items: u64) {
-        self.advance(items, 0);
-    }
-
-    pub(super) fn repaired(&self, keys: usize) {
-        self.context.links.change(self.peer.0, |link| link.resync.repaired += keys as u64);
-    }
-
-    pub(super) fn dropped(&self, keys: usize) {
-        self.context.links.change(self.peer.0, |link| link.resync.dropped += keys as u64);
-    }
-
-    pub(super) fn listed(&self, keys: u64) {
-        self.advance(keys, 0);
-    }
-
-    fn advance(&self, items: u64, bytes: u64) {
-        let elapsed_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut now = None;
-        self.context.links.change(self.peer.0, |link| {
-            if let Some(progress) = &mut link.progress {
-                (progress.items, progress.elapsed_ms) = (items, elapsed_ms);
-                progress.bytes += bytes;
-                now = Some(*progress);
-            }
-        });
-        if let Some(progress) = now
-            && elapsed_ms.saturating_sub(self.told_ms.load(Ordering::Relaxed)) > TOLD_APART_MS
-        {
-            self.told_ms.store(elapsed_ms, Ordering::Relaxed);
-            let Progress { items, items_expected, bytes, .. } = progress;
-            info!(items, items_expected, bytes, left_ms = progress.left_ms(), "resync goes on");
-        }
-    }
-
-    fn ended(&self, ended: &io::Result<bool>) {
-        let elapsed_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.context.links.change(self.peer.0, |link| {
-            if let Some(progress) = &mut link.progress {
-                (progress.running, progress.elapsed_ms) = (false, elapsed_ms);
-            }
-            match ended {
-                Ok(true) if link.progress.is_some_and(|progress| progress.kind == ResyncKind::Listed) => {
-                    link.resync.listed += 1;
-                }
-                Ok(true) => link.resync.full += 1,
-                Ok(false) => link.progress = None,
-                Err(_) => link.resync.broken += 1,
-            }
-        });
-        if matches!(ended, Ok(true)) {
-            let links = self.context.links.peers();
-            let link = &links[self.peer.0];
-            let items = link.progress.map_or(0, |progress| progress.items);
-            let counted = link.resync;
-            info!(
-                peer.addr = link.addr,
-                items,
-                elapsed_ms,
-                copied = counted.copied,
-                repaired = counted.repaired,
-                dropped = counted.dropped,
-                "resync ended"
-            );
         }
     }
 }
 
 const TICK: Duration = Duration::from_millis(100);
-const RETRY: Duration = Duration::from_millis(250);
-/// A walk through a large memcached, and the values of a slice at the slowest pace that makes sense. A dead peer is
-/// noticed by its links.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(600);
-const TOLD_APART_MS: u64 = 5000;

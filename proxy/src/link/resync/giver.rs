@@ -1,6 +1,6 @@
 //! The side that answers: it walks its memcached, reads and digests, and takes states that are pushed.
 //!
-//! Promises that a taker which goes away, or asks for nonsense, costs no more than one slice of memory; that apps go
+//! Promises that a taker which goes away, or asks for nonsense, costs no more than one slice of memory and a few values; that apps go
 //! first, because reading is paced by `--resync-rate`; and that nothing is decided here. It refuses to know why it is
 //! asked.
 
@@ -8,12 +8,15 @@ use std::io;
 use std::sync::Arc;
 
 use super::super::Context;
+use super::super::company::Companions;
+use super::super::hold::Hold;
 use super::super::message::{Decoded, Message, decode};
+use super::life::Life;
 use super::states::{Applying, READ_KEYS, States};
 use super::wire::{self, Request, Survey, Verdict};
 use crate::inventory::{Entry, Inventory, InventoryError, Listed, Span, Throttle, fold};
 use crate::memcached::local::{Local, out_of_step};
-use crate::replication::{PeerId, Version, wall_clock_ms};
+use crate::replication::{Basis, PeerId, Version, wall_clock_ms};
 
 /// Answers a taker until it goes.
 pub(in crate::link) async fn serve(
@@ -21,28 +24,28 @@ pub(in crate::link) async fn serve(
     peer: PeerId,
     site: &str,
     stream: Local,
+    companions: &Companions<'_>,
 ) -> io::Result<()> {
-    let began = {
-        let mut replica = context.shared.lock();
-        replica.hold(true);
-        replica.begin_resync()
-    };
+    let _hold = Hold::on(&context.shared);
+    let began = context.shared.lock().begin_resync();
     let inventory = inventory(context);
     let mut giver = Giver {
         context,
         peer,
         site,
         began,
-        states: States::of(context),
+        companions,
+        states: States::of(context, companions),
         applying: None,
-        throttle: Throttle::new(context.config.resync_rate),
+        read: None,
+        reads: false,
+        throttle: Throttle::new(context.links.resync_rate()),
         inventory,
+        life: None,
         listed: None,
         entries: Vec::new(),
     };
-    let served = giver.answer_all(stream).await;
-    context.shared.lock().hold(false);
-    served
+    giver.answer_all(stream).await
 }
 
 /// What our memcached holds.
@@ -56,10 +59,17 @@ struct Giver<'a> {
     peer: PeerId,
     site: &'a str,
     began: Version,
+    companions: &'a Companions<'a>,
     states: States<'a>,
     applying: Option<Applying>,
+    /// When the states were read that the taker compares its own with; those it pushes then follow from them.
+    read: Option<Version>,
+    /// They are being read.
+    reads: bool,
     throttle: Throttle,
     inventory: Inventory,
+    /// Noted when the taker asked how much is here, or else with the first thing that is read.
+    life: Option<Life>,
     /// The slice that was walked last, for copies.
     listed: Option<(Span, Vec<Listed>)>,
     /// The slice that was digested last.
@@ -69,14 +79,22 @@ struct Giver<'a> {
 impl Giver<'_> {
     async fn answer_all(&mut self, mut stream: Local) -> io::Result<()> {
         while let Some(request) = Request::read(&mut stream).await? {
+            let mut len = request.len();
             let mut requests = vec![request];
-            // What was asked in one breath is answered in one.
-            while requests.len() < READ_KEYS && stream.has_line() {
-                requests.extend(Request::read(&mut stream).await?);
+            // What was asked in one breath is answered in one, unless it is much.
+            while requests.len() < READ_KEYS && len < CHUNK_BYTES && stream.has_line() {
+                let Some(request) = Request::read(&mut stream).await? else { break };
+                len += request.len();
+                requests.push(request);
             }
             let mut out = Vec::new();
-            for alike in requests.chunk_by(Request::is_alike) {
+            for alike in requests.chunk_by(Request::is_alike).flat_map(|alike| alike.chunks(ANSWERED_AT_ONCE))
+            {
                 self.answer_alike(alike, &mut out).await?;
+                if out.len() > CHUNK_BYTES {
+                    stream.write(&out).await?;
+                    out = Vec::new();
+                }
             }
             stream.write(&out).await?;
         }
@@ -85,6 +103,14 @@ impl Giver<'_> {
 
     /// Requests of one kind, if they are of one that can be answered together.
     async fn answer_alike<'r>(&mut self, requests: &'r [Request], out: &mut Vec<u8>) -> io::Result<()> {
+        if requests[0].is_of_states() {
+            self.companions.begin();
+        }
+        let reads = matches!(requests[0], Request::StateOf(_));
+        if reads && !std::mem::replace(&mut self.reads, reads) {
+            self.read = Some(self.context.shared.lock().begin_resync());
+        }
+        self.reads = reads;
         match &requests[0] {
             Request::StateOf(_) => {
                 let key = |request: &'r Request| match request {
@@ -92,7 +118,9 @@ impl Giver<'_> {
                     _ => None,
                 };
                 let keys: Vec<&[u8]> = requests.iter().filter_map(key).collect();
-                self.states.read(&keys, true, out).await
+                self.noted().await?;
+                self.states.read(&keys, true, out).await?;
+                self.noted().await?.lasts()
             }
             Request::State(_) | Request::Newer(_) => self.take(requests, out).await,
             _ => {
@@ -107,13 +135,20 @@ impl Giver<'_> {
     async fn answer(&mut self, request: &Request, out: &mut Vec<u8>) -> io::Result<()> {
         match *request {
             Request::Survey => out.extend_from_slice(self.survey().await?.encode().as_bytes()),
+            Request::Heard(ref there) => {
+                // In this order: of somebody who comes meanwhile we speak, and what is agreed upon ends.
+                self.companions.agree(there);
+                let heard = self.companions.heard();
+                out.extend_from_slice(wire::heard_line(&heard).as_bytes());
+            }
             Request::Items(span) => return self.items(span, out).await,
             Request::Digests(span, bits) => {
-                if bits > RANGE_BITS_MAX {
-                    return Err(out_of_step());
-                }
+                // One slice at a time, whoever asks for what.
+                (self.listed, self.entries) = (None, Vec::new());
+                self.noted().await?;
                 let listed = self.inventory.walk(span).await.map_err(failed)?;
                 self.entries = self.inventory.digests(listed, &mut self.throttle).await.map_err(failed)?;
+                self.noted().await?.has_lasted().await?;
                 wire::encode_block(out, &wire::encode_digests(&ranges(&self.entries, span, bits)));
             }
             Request::List(span) => {
@@ -122,6 +157,10 @@ impl Giver<'_> {
                 wire::encode_block(out, &wire::encode_list(self.entries[from..to].iter()));
             }
             Request::StateOf(_) | Request::State(_) | Request::Newer(_) => return Err(out_of_step()),
+            Request::Copied => {
+                self.context.links.change(self.peer.0, |link| link.resync.full += 1);
+                out.extend_from_slice(b"ml copied\r\n");
+            }
             Request::Done => {
                 let made_good =
                     self.context.shared.with(|replica, _| replica.resynced(self.peer, self.began));
@@ -135,23 +174,41 @@ impl Giver<'_> {
         Ok(())
     }
 
-    async fn survey(&self) -> io::Result<Survey> {
+    /// The memcached that all answers are about.
+    async fn noted(&mut self) -> io::Result<&Life> {
+        let noted = match self.life.take() {
+            Some(noted) => noted,
+            None => Life::note(self.context).await?,
+        };
+        Ok(self.life.insert(noted))
+    }
+
+    async fn survey(&mut self) -> io::Result<Survey> {
+        self.noted().await?.lasts()?;
         let items = self.inventory.survey().await.map_err(failed)?.curr_items;
+        let company = self.companions.agreed();
         let replica = self.context.shared.lock();
         Ok(Survey {
             items,
             loss: replica.loss(self.peer),
             warming: replica.warming().is_some(),
-            started_empty: replica.started_empty(),
-            state_time: replica.state_version().time(),
+            state_time: replica.state_version(&company).time(),
+            misses: replica.missed_besides(self.peer, &company),
         })
     }
 
     /// Some items of the span, from its beginning, and where to go on.
     async fn items(&mut self, span: Span, out: &mut Vec<u8>) -> io::Result<()> {
+        self.entries = Vec::new();
+        self.noted().await?;
         let listed = match self.listed.take() {
             Some((walked, listed)) if walked.contains(span.first) && walked.last == span.last => listed,
-            _ => self.inventory.walk(span).await.map_err(failed)?,
+            before => {
+                drop(before);
+                let walked = self.inventory.walk(span).await.map_err(failed)?;
+                self.noted().await?.has_lasted().await?;
+                walked
+            }
         };
         let mut at = listed.partition_point(|item| item.hash < span.first);
         let (mut data, mut count) = (Vec::new(), 0);
@@ -168,6 +225,7 @@ impl Giver<'_> {
             let keys: Vec<&[u8]> = listed[at..end].iter().map(|item| &*item.key).collect();
             self.throttle.pace(listed[at..end].iter().map(|item| item.size).sum()).await;
             self.states.read(&keys, false, &mut data).await?;
+            self.noted().await?.lasts()?;
             count += end - at;
             at = end;
         }
@@ -191,12 +249,13 @@ impl Giver<'_> {
             _ => None,
         };
         let messages: Vec<&[u8]> = requests.iter().filter_map(message).collect();
-        let kept = self.applying.insert(applying).apply(&messages.concat(), decided).await?;
+        let basis = Basis { decided, read: self.read };
+        let kept = self.applying.insert(applying).apply(&messages.concat(), basis).await?;
         for message in messages {
             let kept = kept.iter().find(|kept| is_about(message, &kept.key));
             let verdict = match kept {
                 None => Verdict::Took,
-                Some(kept) if kept.is_too_old() => Verdict::Old,
+                Some(kept) if kept.is_too_old() || kept.is_held_up() => Verdict::Old,
                 Some(_) => Verdict::Kept,
             };
             out.extend_from_slice(verdict.line());
@@ -230,5 +289,5 @@ pub(super) fn failed(error: InventoryError) -> io::Error {
 
 /// What is read and sent at a time: enough to fill a network, little enough to be applied within the hold.
 const CHUNK_BYTES: usize = 256 << 10;
-/// A million and a half of bytes at most.
-pub(super) const RANGE_BITS_MAX: u32 = 16;
+/// States that are read, or taken, before their answers leave: of the largest items one that asks may have us hold so many.
+const ANSWERED_AT_ONCE: usize = 16;

@@ -11,25 +11,29 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::super::Context;
-use super::engine::Watcher;
 use super::progress::ResyncKind;
 use super::states::{READ_KEYS, States};
 use super::taker::Taker;
+use super::watcher::Watcher;
 use super::wire::Verdict;
 use crate::inventory::Throttle;
 use crate::replication::PeerId;
 use crate::spill::{Listed, Spill};
 
-/// Brings `peer` up to date from its list. False: the list is not complete any more, the two have to be compared.
+/// Brings `peer` up to date from its list. False: the list is not complete any more, so the two have to be
+/// compared.
 pub(super) async fn push_listed(
     context: &Arc<Context>,
     peer: PeerId,
     lists: &Spill,
     watcher: &Watcher<'_>,
 ) -> io::Result<bool> {
-    let mut taker = Taker::dial(context, peer, watcher.patience).await?;
-    let mut states = States::of(context);
-    let mut throttle = Throttle::new(context.config.resync_rate);
+    let mut taker = Taker::dial(context, peer, watcher.patience, &watcher.companions).await?;
+    if taker.company.we_lack {
+        return Err(io::Error::other("the peer hears a site that we do not hear"));
+    }
+    let mut states = States::of(context, &watcher.companions);
+    let mut throttle = Throttle::new(context.links.resync_rate());
     watcher.began(ResyncKind::Listed, lists.state(peer).keys);
     let (mut done, mut idle_rounds) = (0, 0);
     loop {
@@ -44,6 +48,7 @@ pub(super) async fn push_listed(
         }
         let before = done;
         for listed in listed.chunks(READ_KEYS) {
+            watcher.decides();
             let verdicts = push(&mut taker, &mut states, &mut throttle, listed).await?;
             let confirmed = listed.iter().zip(verdicts).filter(|(_, verdict)| *verdict != Verdict::Old);
             let confirmed: Vec<Listed> = confirmed.map(|(listed, _)| listed.clone()).collect();

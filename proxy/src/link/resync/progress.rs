@@ -64,6 +64,10 @@ pub struct ResyncCounters {
     pub dropped: u64,
     /// Mutations that were lost and are made good.
     pub made_good: u64,
+    /// Connections on which the peer asks now.
+    pub asking: u64,
+    /// Those it was refused because it had too many.
+    pub turned_away: u64,
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! The words of a resync connection: a request, its answer, and the next one. docs/peer-link.md has them for people.
 //!
 //! ```text
-//!   ml survey                          ml survey I<items> L<loss> W<0|1> E<0|1> P<time>
+//!   ml survey                          ml survey I<items> L<loss> W<0|1> P<time> <site> …
+//!   ml heard <site> …                 ml heard <site> …
 //!   ml items <first> <last>            ml items <count> N<next> | ml items <count>,  then ml block <len> + data
 //!   ml digests <first> <last> <bits>   ml block <len> + data
 //!   ml list <first> <last>             ml block <len> + data
 //!   mg <key> [b]                       ms … or md …: the key's state
 //!   ms … or md …: a state              ml took | ml kept | ml old
 //!   ml newer, then a state             the same
+//!   ml copied                          ml copied
 //!   ml done                            ml done
 //! ```
 //!
@@ -15,18 +17,25 @@
 
 use std::io;
 
-use bytes::Bytes;
 use memcloud_protocol::memcache::key;
 
 use super::super::local::{Local, out_of_step};
 use super::super::message::{self, Message};
-use crate::inventory::{Entry, RangeDigest, Span};
-use crate::replication::{Expiry, Loss};
+use crate::inventory::Span;
+use crate::replication::{Loss, Origin, PEERS_MAX};
+
+mod blocks;
+#[cfg(test)]
+mod tests;
+
+pub(super) use blocks::{block, decode_digests, decode_list, encode_block, encode_digests, encode_list};
 
 /// What a taker asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     Survey,
+    /// Whom the taker hears.
+    Heard(Vec<Origin>),
     Items(Span),
     Digests(Span, u32),
     List(Span),
@@ -35,20 +44,23 @@ pub(super) enum Request {
     State(Vec<u8>),
     /// The same, and the versions of the two items have said that it is the newer one.
     Newer(Vec<u8>),
+    /// Everything is copied, over what the taker held already.
+    Copied,
+    /// The two are equal but for what was written since.
     Done,
 }
 
 /// What a giver says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Survey {
     pub(super) items: u64,
     /// What the taker may miss of it.
     pub(super) loss: Loss,
     pub(super) warming: bool,
-    /// Its memcached was empty when its proxy started.
-    pub(super) started_empty: bool,
     /// Its state version: everything at or below it has been applied there.
     pub(super) state_time: u64,
+    /// Third sites of which it may miss something: its states seem newer than they are.
+    pub(super) misses: Vec<Origin>,
 }
 
 /// What became of a state that was pushed.
@@ -69,15 +81,26 @@ impl Request {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(error),
         };
+        if line.len() > message::LINE_MAX {
+            return Err(out_of_step());
+        }
         let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
         Ok(Some(match words[..] {
             [b"ml", b"survey"] => Self::Survey,
+            [b"ml", b"heard", ref sites @ ..] => Self::Heard(origins(sites)?),
             [b"ml", b"items", first, last] => Self::Items(span(first, last)?),
-            [b"ml", b"digests", first, last, bits] => Self::Digests(span(first, last)?, number(bits)?),
+            [b"ml", b"digests", first, last, bits] => {
+                let bits = number(bits)?;
+                if bits > RANGE_BITS_MAX {
+                    return Err(out_of_step());
+                }
+                Self::Digests(span(first, last)?, bits)
+            }
             [b"ml", b"list", first, last] => Self::List(span(first, last)?),
+            [b"ml", b"copied"] => Self::Copied,
             [b"ml", b"done"] => Self::Done,
-            [b"mg", key] => Self::StateOf(Box::from(key)),
-            [b"mg", key, b"b"] => Self::StateOf(key::base64::decode(key).ok_or_else(out_of_step)?.into()),
+            [b"mg", key] => Self::StateOf(a_key(key)?),
+            [b"mg", key, b"b"] => Self::StateOf(a_key(&key::base64::decode(key).ok_or_else(out_of_step)?)?),
             [b"ms" | b"md", ..] => Self::State(whole_state(from, &line).await?),
             [b"ml", b"newer"] => {
                 let line = from.line().await?;
@@ -97,12 +120,28 @@ impl Request {
         )
     }
 
+    /// It asks for states, or brings one.
+    pub(super) fn is_of_states(&self) -> bool {
+        matches!(self, Self::Items(_) | Self::StateOf(_) | Self::State(_) | Self::Newer(_))
+    }
+
+    /// Bytes that it brought and that are kept for it.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::StateOf(key) => key.len(),
+            Self::State(message) | Self::Newer(message) => message.len(),
+            _ => 0,
+        }
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let text = match self {
             Self::Survey => "ml survey\r\n".to_owned(),
+            Self::Heard(sites) => heard_line(sites),
             Self::Items(span) => format!("ml items {:x} {:x}\r\n", span.first, span.last),
             Self::Digests(span, bits) => format!("ml digests {:x} {:x} {bits}\r\n", span.first, span.last),
             Self::List(span) => format!("ml list {:x} {:x}\r\n", span.first, span.last),
+            Self::Copied => "ml copied\r\n".to_owned(),
             Self::Done => "ml done\r\n".to_owned(),
             Self::StateOf(key) => {
                 out.extend_from_slice(b"mg ");
@@ -127,18 +166,14 @@ impl Request {
 
 impl Survey {
     pub(super) fn encode(&self) -> String {
-        let Self { items, loss, warming, started_empty, state_time } = *self;
-        format!(
-            "ml survey I{items} L{} W{} E{} P{state_time:x}\r\n",
-            loss as u8,
-            u8::from(warming),
-            u8::from(started_empty)
-        )
+        let Self { items, loss, warming, state_time, ref misses } = *self;
+        let (loss, warming, names) = (loss as u8, u8::from(warming), names(misses));
+        format!("ml survey I{items} L{loss} W{warming} P{state_time:x}{names}\r\n")
     }
 
     pub(super) fn decode(line: &[u8]) -> io::Result<Self> {
         let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-        let [b"ml", b"survey", items, loss, warming, empty, time] = words[..] else {
+        let [b"ml", b"survey", items, loss, warming, time, ref misses @ ..] = words[..] else {
             return Err(out_of_step());
         };
         let flag = |word: &[u8], letter| {
@@ -150,9 +185,13 @@ impl Survey {
             2 => Loss::Anything,
             _ => return Err(out_of_step()),
         };
-        let (warming, started_empty) = (flag(warming, b'W')? == 1, flag(empty, b'E')? == 1);
+        let items = flag(items, b'I')?;
+        if items > ITEMS_MAX {
+            return Err(out_of_step());
+        }
+        let warming = flag(warming, b'W')? == 1;
         let state_time = hex(time.strip_prefix(b"P").ok_or_else(out_of_step)?)?;
-        Ok(Self { items: flag(items, b'I')?, loss, warming, started_empty, state_time })
+        Ok(Self { items, loss, warming, state_time, misses: origins(misses)? })
     }
 }
 
@@ -197,81 +236,40 @@ pub(super) async fn whole_state(from: &mut Local, line: &[u8]) -> io::Result<Vec
     }
 }
 
-/// `ml block <len>` and the data.
-pub(super) async fn block(from: &mut Local, len_max: usize) -> io::Result<Bytes> {
-    let line = from.line().await?;
-    let len = line.strip_prefix(b"ml block ").ok_or_else(out_of_step)?;
-    let len: usize = number(len)?;
-    if len > len_max {
-        return Err(out_of_step());
-    }
-    from.block(len).await
-}
-
-pub(super) fn encode_block(out: &mut Vec<u8>, data: &[u8]) {
-    out.extend_from_slice(format!("ml block {}\r\n", data.len()).as_bytes());
-    out.extend_from_slice(data);
-    out.extend_from_slice(b"\r\n");
-}
-
-pub(super) fn encode_digests(digests: &[RangeDigest]) -> Vec<u8> {
-    let numbers = digests.iter().flat_map(|digest| [digest.count, digest.sum, digest.expiries_s]);
-    numbers.flat_map(u64::to_be_bytes).collect()
-}
-
-pub(super) fn decode_digests(data: &[u8]) -> io::Result<Vec<RangeDigest>> {
-    if !data.len().is_multiple_of(24) {
-        return Err(out_of_step());
-    }
-    let three = |digest: &[u8]| RangeDigest {
-        count: be(&digest[..8]),
-        sum: be(&digest[8..16]),
-        expiries_s: be(&digest[16..]),
-    };
-    Ok(data.chunks_exact(24).map(three).collect())
-}
-
-/// Hash, digest, expiry (0 never, else seconds since 1970), CAS, the key's length in two bytes, the key.
-pub(super) fn encode_list<'e>(entries: impl Iterator<Item = &'e Entry>) -> Vec<u8> {
-    let mut out = Vec::new();
-    for entry in entries {
-        let expiry = match entry.expiry {
-            Expiry::Never => 0,
-            Expiry::At(at_s) => at_s,
-            Expiry::Past => 1,
-        };
-        for number in [entry.hash, entry.digest, expiry, entry.cas] {
-            out.extend_from_slice(&number.to_be_bytes());
-        }
-        out.extend_from_slice(&(entry.key.len() as u16).to_be_bytes());
-        out.extend_from_slice(&entry.key);
-    }
-    out
-}
-
-pub(super) fn decode_list(mut data: &[u8]) -> io::Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    while !data.is_empty() {
-        let (head, rest) = data.split_at_checked(34).ok_or_else(out_of_step)?;
-        let key_len = usize::from(u16::from_be_bytes([head[32], head[33]]));
-        let (key, rest) = rest.split_at_checked(key_len).ok_or_else(out_of_step)?;
-        let expiry = match be(&head[16..24]) {
-            0 => Expiry::Never,
-            at_s => Expiry::At(at_s),
-        };
-        let (hash, digest, cas) = (be(&head[..8]), be(&head[8..16]), be(&head[24..32]));
-        entries.push(Entry { hash, key: key.into(), digest, expiry, cas });
-        data = rest;
-    }
-    Ok(entries)
-}
-
-fn be(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-}
-
 fn span(first: &[u8], last: &[u8]) -> io::Result<Span> {
-    Ok(Span { first: hex(first)?, last: hex(last)? })
+    let span = Span { first: hex(first)?, last: hex(last)? };
+    if span.first <= span.last { Ok(span) } else { Err(out_of_step()) }
+}
+
+/// The bytes of a key, if memcached could hold an item of that name.
+fn a_key(bytes: &[u8]) -> io::Result<Box<[u8]>> {
+    if (1..=key::KEY_MAX).contains(&bytes.len()) { Ok(bytes.into()) } else { Err(out_of_step()) }
+}
+
+/// Whom one of the two hears, in its words.
+pub(super) fn heard_line(sites: &[Origin]) -> String {
+    format!("ml heard{}\r\n", names(sites))
+}
+
+fn names(sites: &[Origin]) -> String {
+    sites.iter().map(|site| format!(" {:x}", site.hash())).collect()
+}
+
+/// The same, read.
+pub(super) fn heard(line: &[u8]) -> io::Result<Vec<Origin>> {
+    let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+    match words[..] {
+        [b"ml", b"heard", ref sites @ ..] => origins(sites),
+        _ => Err(out_of_step()),
+    }
+}
+
+fn origins(sites: &[&[u8]]) -> io::Result<Vec<Origin>> {
+    if sites.len() > PEERS_MAX {
+        return Err(out_of_step());
+    }
+    let origin = |site: &&[u8]| u32::try_from(hex(site)?).map(Origin::of_hash).map_err(|_| out_of_step());
+    sites.iter().map(origin).collect()
 }
 
 pub(super) fn hex(digits: &[u8]) -> io::Result<u64> {
@@ -282,3 +280,8 @@ pub(super) fn hex(digits: &[u8]) -> io::Result<u64> {
 pub(super) fn number<N: std::str::FromStr>(digits: &[u8]) -> io::Result<N> {
     std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).ok_or_else(out_of_step)
 }
+
+/// A million and a half of bytes of digests at most.
+pub(super) const RANGE_BITS_MAX: u32 = 16;
+/// Of the smallest items so many take four terabytes. A taker walks once for each slice of them.
+pub(super) const ITEMS_MAX: u64 = 1 << 36;

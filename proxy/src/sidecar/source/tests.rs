@@ -1,5 +1,8 @@
-use super::*;
-use crate::link::PeerLinkCounters;
+use super::figures::peer_figures;
+use super::peer::{peer_status, reason};
+use crate::admin::{InboundState, PeerState};
+use crate::link::{LinkState, LinkStopped, PeerLink, PeerLinkCounters};
+use crate::replication::{self, Gap};
 
 fn streaming() -> (PeerLink, replication::PeerStatus) {
     // A link each way, both of them new.

@@ -1,6 +1,6 @@
 //! Packets.
 
-use super::{Answer, ITEM_MAX, Item, Memcached, Mode, Stored, VERSION};
+use super::{Answer, ITEM_MAX, Item, Memcached, Mode, Stored};
 
 const NOT_FOUND: u16 = 1;
 const EXISTS: u16 = 2;
@@ -102,7 +102,7 @@ impl Memcached {
                 }
             }
             0x0a => packet.answer(answer, 0, 0, b"", b"", b""),
-            0x0b => packet.answer(answer, 0, 0, b"", b"", VERSION.as_bytes()),
+            0x0b => packet.answer(answer, 0, 0, b"", b"", self.server.version().as_bytes()),
             0x07 | 0x17 => {
                 if packet.opcode == 0x07 {
                     packet.answer(answer, 0, 0, b"", b"", b"");
@@ -175,7 +175,7 @@ impl Memcached {
     fn count_packet(&mut self, packet: &Packet<'_>, answer: &mut Answer) {
         let up = matches!(packet.opcode, 0x05 | 0x15);
         let (delta, initial, exptime) = (packet.long(0), packet.long(8), packet.word(16));
-        let (status, number) = match self.count(packet.key, delta, up) {
+        let (status, number) = match self.count(packet.key, delta, up, None) {
             Some(Some(number)) => (0, number),
             Some(None) => (NOT_A_NUMBER, 0),
             None if exptime == u32::MAX => (NOT_FOUND, 0),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::text::{BAD_CHUNK, TOO_LARGE, block, number};
-use super::{Answer, ITEM_MAX, Item, KEY_MAX, Memcached, Mode, Stored};
+use super::{Answer, ITEM_MAX, Item, KEY_MAX, Memcached, Mode, Server, Stored};
 
 /// The flags of a request, in its order.
 struct Flags<'a>(Vec<(u8, &'a [u8])>);
@@ -56,6 +56,9 @@ impl Memcached {
     pub(super) fn meta_get(&mut self, args: &[&[u8]], answer: &mut Answer) {
         let Some((said_key, flags)) = key_and_flags(args) else { return answer.line(BAD_FORMAT) };
         let Some(key) = plain(said_key, &flags) else { return answer.line(BAD_FORMAT) };
+        if !self.takes(&flags) {
+            return answer.line(INVALID_FLAG);
+        }
         let now_s = self.now_s;
         let touch = flags.number(b'T').map(|exptime| self.instant(exptime));
         let mut marks = "";
@@ -67,7 +70,7 @@ impl Memcached {
                 return;
             };
             let expires = self.instant(exptime);
-            let cas = self.next_cas();
+            let cas = self.told(&flags).unwrap_or_else(|| self.next_cas());
             let item = Item { value: Vec::new(), flags: 0, expires, cas, stale: false, won: true };
             self.items.insert(key.to_vec(), item);
             marks = " W";
@@ -134,7 +137,7 @@ impl Memcached {
         let value = block(rest, line, len)?;
         let used = line + len + 2;
         let Some(flags) =
-            Flags::of(&args[2..]).filter(|flags| flags.0.len() < TOKENS_MAX && !flags.has(b'E'))
+            Flags::of(&args[2..]).filter(|flags| flags.0.len() < TOKENS_MAX && self.takes(flags))
         else {
             answer.line(INVALID_FLAG);
             return Some(used);
@@ -170,7 +173,7 @@ impl Memcached {
             value: value.to_vec(),
             flags: flags.number(b'F').unwrap_or(0) as u32,
             expires: self.instant(flags.number(b'T').unwrap_or(0)),
-            cas: 0,
+            cas: self.told(&flags).unwrap_or(0),
             stale,
             won: false,
         };
@@ -200,14 +203,20 @@ impl Memcached {
         let Some(key) = plain(said_key, &flags) else { return answer.line(BAD_FORMAT) };
         let expires = flags.number(b'T').map(|exptime| self.instant(exptime));
         let compare = flags.number(b'C').unwrap_or(0) as u64;
-        let cas = self.cas + 1;
+        if !self.takes(&flags) {
+            return answer.line(INVALID_FLAG);
+        }
+        let told = self.told(&flags);
+        let cas = told.unwrap_or(self.cas + 1);
         let code = match self.find(&key) {
             None => "NF",
             Some(item) if compare != 0 && item.cas != compare => "EX",
             Some(item) if flags.has(b'I') => {
                 (item.stale, item.won, item.cas) = (true, false, cas);
                 item.expires = expires.unwrap_or(item.expires);
-                self.cas = cas;
+                if told.is_none() {
+                    self.cas = cas;
+                }
                 "HD"
             }
             Some(_) => {
@@ -226,12 +235,22 @@ impl Memcached {
         let up = !matches!(flags.token(b'M'), b"D" | b"d" | b"-" | b"DECR" | b"decr");
         let delta = flags.number(b'D').unwrap_or(1) as u64;
         let expires = flags.number(b'T').map(|exptime| self.instant(exptime));
-        let mut number = self.count(&key, delta, up);
+        if !self.takes(&flags) {
+            return answer.line(INVALID_FLAG);
+        }
+        let told = self.told(&flags);
+        let mut number = self.count(&key, delta, up, told);
         if let (None, Some(exptime)) = (number, flags.number(b'N')) {
             let initial = flags.number(b'J').unwrap_or(0) as u64;
             let value = initial.to_string().into_bytes();
-            let item =
-                Item { value, flags: 0, expires: self.instant(exptime), cas: 0, stale: false, won: false };
+            let item = Item {
+                value,
+                flags: 0,
+                expires: self.instant(exptime),
+                cas: told.unwrap_or(0),
+                stale: false,
+                won: false,
+            };
             self.store(&key, Mode::Add, 0, item);
             number = Some(Some(initial));
         }
@@ -255,13 +274,28 @@ impl Memcached {
         }
     }
 
+    /// Whether it knows these flags.
+    fn takes(&self, flags: &Flags<'_>) -> bool {
+        self.server == Server::New || !flags.has(b'E')
+    }
+
+    /// The CAS that an item shall have.
+    fn told(&self, flags: &Flags<'_>) -> Option<u64> {
+        flags.number(b'E').map(|cas| cas as u64).filter(|cas| *cas != 0)
+    }
+
     pub(super) fn meta_debug(&mut self, args: &[&[u8]], answer: &mut Answer) {
         let Some((said_key, flags)) = key_and_flags(args) else { return answer.line("ERROR") };
         let Some(key) = plain(said_key, &flags) else { return answer.line(BAD_FORMAT) };
-        let now_s = self.now_s;
+        let (now_s, server) = (self.now_s, self.server);
         let Some(item) = self.find(&key) else { return answer.line("EN") };
-        // The sign of what is left is wrong before 1.6.24.
-        let exp = if item.expires == 0 { -1 } else { now_s as i64 - item.expires as i64 };
+        let left = item.expires as i64 - now_s as i64;
+        let exp = match server {
+            _ if item.expires == 0 => -1,
+            // The sign is wrong before 1.6.24.
+            Server::Old => -left,
+            Server::New => left,
+        };
         let (cas, size) = (item.cas, item.value.len() + 50);
         let said_key = String::from_utf8_lossy(said_key);
         answer.line(format!("ME {said_key} exp={exp} la=0 cas={cas} fetch=no cls=1 size={size}"));

@@ -1,6 +1,6 @@
 //! Lines: the classic commands, and administration as far as a proxy asks for it.
 
-use super::{Answer, ITEM_MAX, Item, KEY_MAX, Memcached, Mode, Stored, VERSION};
+use super::{Answer, ITEM_MAX, Item, KEY_MAX, Memcached, Mode, Server, Stored};
 
 const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format";
 pub(super) const TOO_LARGE: &str = "SERVER_ERROR object too large for cache";
@@ -150,7 +150,7 @@ impl Memcached {
                 }
             }
             (b"incr" | b"decr", [key, delta]) => {
-                match number(delta).map(|delta| self.count(key, delta as u64, command == b"incr")) {
+                match number(delta).map(|delta| self.count(key, delta as u64, command == b"incr", None)) {
                     Some(Some(Some(number))) => number.to_string(),
                     Some(Some(None)) => {
                         "CLIENT_ERROR cannot increment or decrement non-numeric value".to_owned()
@@ -173,7 +173,7 @@ impl Memcached {
                 self.flush(args.first().and_then(|delay| number(delay)).unwrap_or(0));
                 "OK".to_owned()
             }
-            (b"version", _) => format!("VERSION {VERSION}"),
+            (b"version", _) => format!("VERSION {}", self.server.version()),
             (b"verbosity", _) => "OK".to_owned(),
             (b"quit", _) => {
                 answer.close = true;
@@ -195,12 +195,17 @@ impl Memcached {
                 answer.line(format!("STAT pid {}", self.pid));
                 answer.line(format!("STAT uptime {}", self.now_s - self.started_s));
                 answer.line(format!("STAT time {}", self.now_s));
-                answer.line(format!("STAT version {VERSION}"));
+                answer.line(format!("STAT version {}", self.server.version()));
                 answer.line(format!("STAT curr_connections {}", self.connections.len()));
                 answer.line(format!("STAT curr_items {living}"));
                 answer.line(format!("STAT bytes {}", living * 100));
             }
-            [b"settings"] => answer.line("STAT detail_enabled no"),
+            [b"settings"] => {
+                for line in ["item_size_max 1048576", "evictions on", "cas_enabled yes", "detail_enabled no"]
+                {
+                    answer.line(format!("STAT {line}"));
+                }
+            }
             [b"reset"] => return answer.line("RESET"),
             _ => {}
         }
@@ -214,11 +219,14 @@ impl Memcached {
             }
             let exp = if item.expires == 0 { -1 } else { item.expires as i64 };
             let key: String = key.iter().map(|byte| encoded(*byte)).collect();
-            let (cas, size) = (item.cas, item.value.len() + 50);
-            answer.bytes.extend(
-                format!("key={key} exp={exp} la={} cas={cas} fetch=no cls=1 size={size}\n", self.now_s)
-                    .bytes(),
-            );
+            let (cas, size, now_s) = (item.cas, item.value.len() + 50, self.now_s);
+            let flags = match self.server {
+                Server::Old => String::new(),
+                Server::New => format!(" flags={}", item.flags),
+            };
+            let line =
+                format!("key={key} exp={exp} la={now_s} cas={cas} fetch=no cls=1 size={size}{flags}\n");
+            answer.bytes.extend(line.bytes());
         }
         answer.line("END");
     }

@@ -39,13 +39,14 @@ impl Applier {
                 return Ok(());
             }
         };
-        let flushed = match self.flush_all().await {
+        let flushed = match self.local.flush_all().await {
             Ok(flushed) => flushed,
             Err(error) => {
                 self.bury(vec![slot]);
                 return Err(error);
             }
         };
+        self.refused += u64::from(!flushed);
         let now_ms = wall_clock_ms();
         let owed = self.shared.with(|replica, woken| match (flushed, doubtful) {
             (true, true) => replica.complete_flush(true, now_ms, woken),
@@ -70,13 +71,5 @@ impl Applier {
         let settled = self.shared.lock().heard_scheduled_flush(self.from, version, at_ms, now_ms);
         self.acked.refused += u64::from(!settled);
         self.acked.count += 1;
-    }
-
-    /// False: memcached does not flush (started with `-F`).
-    async fn flush_all(&mut self) -> io::Result<bool> {
-        self.local.write(b"flush_all 0\r\n").await?;
-        let flushed = self.local.line().await?.as_ref() == b"OK";
-        self.refused += u64::from(!flushed);
-        Ok(flushed)
     }
 }

@@ -1,3 +1,5 @@
+use std::io::ErrorKind;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
 
@@ -38,7 +40,7 @@ async fn an_answer_out_of_step_keeps_the_gates_until_memcached_has_closed() {
     let (mut applier, shared, mut memcached) = applier();
     assert_eq!(applier.fill(INPUT, None).unwrap().0, INPUT.len());
     memcached.write_all(b"HD\r\nWHAT\r\n").await.unwrap();
-    assert_eq!(applier.settle(INPUT).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    assert_eq!(applier.settle(INPUT).await.unwrap_err().kind(), ErrorKind::InvalidData);
     applier.abandon();
     held_until_closed(&shared, memcached, shared.begin(b"k", 2)).await;
     assert_eq!(applier.acked().count, 0, "the peer sends all of it again");
@@ -49,7 +51,7 @@ async fn silence_ends_the_wait_and_not_the_gates() {
     let (mut applier, shared, memcached) = applier();
     assert_eq!(applier.fill(INPUT, None).unwrap().0, INPUT.len());
     let settled = timeout(PATIENCE * 10, applier.settle(INPUT)).await.expect("nobody waits for ever");
-    assert_eq!(settled.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(settled.unwrap_err().kind(), ErrorKind::TimedOut);
     held_until_closed(&shared, memcached, shared.begin(b"k", 2)).await;
 }
 
@@ -59,7 +61,7 @@ async fn a_flush_without_an_answer_keeps_all_gates() {
     let (mut applier, shared, memcached) = applier();
     let offer = applier.offer_flush(version, None).unwrap();
     let carried_out = applier.flush(version, offer).await;
-    assert_eq!(carried_out.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(carried_out.unwrap_err().kind(), ErrorKind::TimedOut);
     held_until_closed(&shared, memcached, shared.begin(b"k", 2)).await;
     assert_eq!(applier.acked().count, 0);
 }
@@ -72,4 +74,35 @@ async fn what_was_not_sent_is_given_back_at_once() {
     applier.abandon();
     assert!(matches!(shared.begin(b"k", 2), Begin::Granted(_)));
     drop(memcached);
+}
+
+/// Two sites are compared while a third one's `touch` is on its way to one of them: whose item wins by its CAS has to reach the
+/// third one, too.
+#[tokio::test]
+async fn who_heard_an_older_item_said_again_has_others_compared() {
+    const OLDER: u64 = 1_882_595_354_844_594_277;
+    let item = |cas: u64, site: &str, time: u64| {
+        format!("ms k 1 T0 F0 Pmc1/{site}/{time:x} E{cas}\r\nv\r\n").into_bytes()
+    };
+    for (heard, others_lack) in [(OLDER + 9, true), (OLDER, false)] {
+        let shared = Shared::new("a", 2, Bounds::default());
+        let (near, _far) = tokio::io::duplex(4096);
+        let upstream = (Address::Tcp("127.0.0.1:1".to_owned()), PATIENCE);
+        let local = Local::over(Box::new(near), PATIENCE);
+        let mut link = Applier::new(Arc::clone(&shared), PeerId(1), ["c", "a"], 1, upstream.clone(), local);
+        shared.lock().inbound_connected(PeerId(1), 1);
+        let mutation = item(OLDER, "c", heard);
+        assert_eq!(link.fill(&mutation, None).unwrap().0, mutation.len());
+        link.abandon();
+        let (near, _far) = tokio::io::duplex(4096);
+        let local = Local::over(Box::new(near), PATIENCE);
+        let mut states =
+            Applier::new(Arc::clone(&shared), PeerId(0), ["b", "a"], 2, upstream, local).of_states();
+        states.basis = Basis { decided: true, read: Some(shared.lock().begin_resync()) };
+        let newer = item(OLDER + 1, "b", OLDER + 2);
+        assert_eq!(states.fill(&newer, None).unwrap().0, newer.len());
+        assert!(states.take_kept().is_empty());
+        let loss = shared.lock().loss(PeerId(1));
+        assert_eq!(loss != Loss::Nothing, others_lack);
+    }
 }

@@ -3,9 +3,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
 
+use super::connected::shows_ttl_with_its_sign;
 use super::*;
 use crate::config::Address;
-use crate::replication::{Begin, Bounds, Effect, Offer, Origin, Outcome, Owed, PeerId};
+use crate::link::local::Local;
+use crate::replication::{Begin, Bounds, Effect, Offer, Origin, Outcome, Owed, PeerId, wall_clock_ms};
 
 const PATIENCE: Duration = Duration::from_secs(1);
 const MARKED: &[u8] = b"me k\r\ngets k\r\n";
@@ -14,7 +16,7 @@ const STALE: Marks = Marks { stale: true, won: false, vivified: false };
 
 /// One site whose memcached the test plays, and its reader.
 struct Scene {
-    shared: std::sync::Arc<Shared>,
+    shared: Arc<Shared>,
     config: LinkConfig,
 }
 
@@ -26,6 +28,7 @@ impl Scene {
             site: "a".to_owned(),
             shard: None,
             peers: Vec::new(),
+            wanted: None,
             upstream: Address::Tcp("127.0.0.1:1".to_owned()),
             upstream_timeout: PATIENCE,
             peer_timeout: PATIENCE,
@@ -47,9 +50,21 @@ impl Scene {
         (reader, far)
     }
 
+    /// The connection on which items are read behind their gates.
+    fn side(&self, reader: &mut Reader<'_>) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(4096);
+        let local = Local::over(Box::new(near), self.config.upstream_timeout);
+        reader.side = Some(Connected { local, given_back: 0, signed: false });
+        far
+    }
+
     /// A write of `k` whose outcome is not in hand, and what the dialer is handed out for it.
     fn write(&self, marks: Marks) -> Owed {
-        let Begin::Granted(slot) = self.shared.begin(b"k", 1) else { panic!("the gate is free") };
+        self.write_key(b"k", marks)
+    }
+
+    fn write_key(&self, key: &[u8], marks: Marks) -> Owed {
+        let Begin::Granted(slot) = self.shared.begin(key, 1) else { panic!("the gate is free") };
         let effect = Effect::Item { payload: None, marks };
         self.shared.complete(vec![Outcome::Key(slot, effect)], wall_clock_ms());
         self.take()
@@ -86,9 +101,7 @@ async fn read(
     let item = Unread { key, version: *version, marks: *marks, unsure: *marks_unsure };
     memcached.write_all(answer.as_bytes()).await.unwrap();
     reader.ask([item].into_iter()).await.unwrap();
-    let mut asked = vec![0; request.len()];
-    timeout(PATIENCE, memcached.read_exact(&mut asked)).await.expect("asked otherwise").unwrap();
-    assert_eq!(asked, request, "{:?}", String::from_utf8_lossy(&asked));
+    expect(memcached, std::str::from_utf8(request).unwrap()).await;
     reader.answer(item).await.unwrap().expect("it is there").marks
 }
 
@@ -143,10 +156,71 @@ async fn nor_is_what_was_marked_after_the_fact() {
     read(&mut reader, &mut memcached, &first, MARKED, &answer_to_marked(8)).await;
     assert!(scene.shared.lock().acknowledge(PeerId(0), 1, 0, wall_clock_ms()));
     let effect = Effect::Item { payload: None, marks: Marks::default() };
-    std::sync::Arc::clone(&scene.shared).mark((*b"k").into(), effect).await;
+    scene.shared.lock().foresee(1);
+    Arc::clone(&scene.shared).mark((*b"k").into(), effect).await;
     let streamed = scene.take();
     let answer = "VA 1 c8 t60 f0\r\nv\r\n";
     assert_eq!(read(&mut reader, &mut memcached, &streamed, PLAIN, answer).await, Marks::default());
+}
+
+/// No app may ask between the read that takes a win and the word that gives it back.
+#[tokio::test]
+async fn a_stale_item_that_only_mg_can_read_is_read_behind_its_gate() {
+    for (key, before, asked) in [
+        (
+            &b"k"[..],
+            "ME k exp=-1 la=0 cas=7 fetch=no cls=1 size=63\r\nVALUE k 0 1 7\r\nv\r\nEND\r\n",
+            "mg k c t f v u\r\n",
+        ),
+        (b"a b", "", "mg YSBi c t f v u b\r\n"),
+    ] {
+        let scene = Scene::new();
+        let (mut reader, mut memcached) = scene.reader();
+        let mut side = scene.side(&mut reader);
+        let owed = scene.write_key(key, STALE);
+        let Owed::Key { version, marks_unsure, .. } = owed else { panic!("{owed:?}") };
+        let item = Unread { key, version, marks: STALE, unsure: marks_unsure };
+        memcached.write_all(before.as_bytes()).await.unwrap();
+        let reading = async {
+            reader.ask([item].into_iter()).await.unwrap();
+            reader.answer(item).await.unwrap().expect("it is there").marks
+        };
+        let serving = async {
+            expect(&mut side, asked).await;
+            let app = scene.shared.begin(key, 2);
+            assert!(matches!(app, Begin::Waiting(_)), "an app may see its win gone");
+            side.write_all(b"VA 1 c7 t-1 f0 W X\r\nv\r\n").await.unwrap();
+            let mut back = Vec::new();
+            commands::give_win_back(&mut back, key, 7);
+            expect(&mut side, std::str::from_utf8(&back).unwrap()).await;
+            side.write_all(b"HD\r\n").await.unwrap();
+            timeout(PATIENCE, app.granted()).await.expect("the gate opens again")
+        };
+        let (marks, slot) = tokio::join!(reading, serving);
+        assert_eq!(marks, STALE);
+        scene.shared.complete(vec![Outcome::Key(slot, Effect::None)], wall_clock_ms());
+    }
+}
+
+/// A gate that does not open holds up no link.
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_stays_shut_is_not_waited_for() {
+    let scene = Scene::new();
+    let (mut reader, _memcached) = scene.reader();
+    let mut side = scene.side(&mut reader);
+    let owed = scene.write_key(b"a b", STALE);
+    let Owed::Key { version, .. } = owed else { panic!("{owed:?}") };
+    let item = Unread { key: b"a b", version, marks: STALE, unsure: false };
+    let _shut = scene.shared.shut(b"a b").await;
+    side.write_all(b"VA 1 c7 t-1 f0 X Z\r\nv\r\n").await.unwrap();
+    reader.ask([item].into_iter()).await.unwrap();
+    assert!(reader.answer(item).await.unwrap().is_some());
+}
+
+async fn expect(memcached: &mut DuplexStream, request: &str) {
+    let mut asked = vec![0; request.len()];
+    timeout(PATIENCE, memcached.read_exact(&mut asked)).await.expect("nothing asked").unwrap();
+    assert_eq!(String::from_utf8_lossy(&asked), request);
 }
 
 #[test]

@@ -1,0 +1,13 @@
+//! Links between sites with real memcacheds, over wires that can be cut.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod by_hand;
+mod clocks;
+mod flushes;
+mod harness;
+mod memcached;
+mod outages;
+mod outcomes;
+mod peers;
+mod restarts;
+mod wire;
