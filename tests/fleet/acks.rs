@@ -327,3 +327,48 @@ fn a_drain_ends_all_waits() {
     eager.end();
     flood.join().unwrap();
 }
+
+/// Answers that tell of no change wait for nothing, and leave those before them to the peer: behind a write of the same
+/// breath an odd line, and a body that streams.
+#[test]
+fn what_changes_nothing_takes_no_other_answer_with_it() {
+    let fleet = plan(2, PATIENT, &[]);
+    let mut client = fleet.sites[0].sidecar.client();
+    let large = "v".repeat(200_000);
+    assert_eq!(client.set("large", large.as_bytes()).unwrap(), "STORED");
+    for _ in 0..20 {
+        let mut odd = fleet.sites[0].sidecar.client();
+        assert!(odd.ask("incr none nothing").starts_with("CLIENT_ERROR"));
+        odd.send("set small 0 0 1\r\nx\r\nincr small nothing\r\nmn\r\n").unwrap();
+        let answers = odd.until(b"MN\r\n").unwrap();
+        assert!(answers.starts_with(b"STORED\r\nCLIENT_ERROR"), "{}", answers.escape_ascii());
+        client.send("set small 0 0 1\r\nx\r\nadd large 0 0 200000\r\n").unwrap();
+        client.send(format!("{large}\r\nmn\r\n")).unwrap();
+        assert_eq!(client.until(b"MN\r\n").unwrap(), b"STORED\r\nNOT_STORED\r\nMN\r\n");
+    }
+    drop(client);
+    eventually("no session is left behind", SOON, || {
+        (fleet.sites[0].sidecar.status()["sessions"] == 0).then_some(())
+    });
+}
+
+/// An answer of several values that tells of changes is held, but not until it is whole: it may be more than a session keeps.
+#[test]
+fn many_large_values_are_touched() {
+    let fleet = plan(2, PATIENT, &[]);
+    let mut client = fleet.sites[0].sidecar.client();
+    let keys: Vec<String> = (0..12).map(|number| format!("key{number}")).collect();
+    let value = vec![b'v'; 100_000];
+    for key in &keys {
+        assert_eq!(client.set(key, &value).unwrap(), "STORED");
+    }
+    let keys = keys.join(" ");
+    for request in [format!("gat 1000 {keys}"), format!("gat  1000 {keys}")] {
+        client.send(format!("{request}\r\n")).unwrap();
+        let answer = client.until(b"END\r\n").unwrap();
+        assert!(answer.len() > 12 * value.len(), "{request}: {} bytes", answer.len());
+        assert_eq!(client.ask("mn"), "MN");
+    }
+    let mut direct = fleet.sites[1].memcached.client();
+    eventually("they are touched at the peer", SOON, || (direct.ask("mg key11 t") != "HD t-1").then_some(()));
+}

@@ -67,6 +67,7 @@ struct Total {
     requests: u64,
     verdict: Verdict,
     slowest: Duration,
+    lives_under_a_wrong_clock: u64,
 }
 
 fn run(name: &str, plan: Plan, kinds: Kinds) {
@@ -87,8 +88,10 @@ fn run(name: &str, plan: Plan, kinds: Kinds) {
         let oldest = round.keys().start;
         events.retain(|event: &Event| event.key >= oldest);
     }
+    let wrong_clocks = total.lives_under_a_wrong_clock;
+    assert!(wrong_clocks > 0 || !kinds.named().clocks, "{name}: no proxy began with its clock off");
     println!(
-        "{name}: {} rounds, {} requests; {} mutations and {} reads on record, {} of them in calms, {} ordered pairs, 0 stale; in sync after at most {:?}; 0 different, 0 on one side only",
+        "{name}: {} rounds, {wrong_clocks} lives under a wrong clock, {} requests; {} mutations and {} reads on record, {} of them in calms, {} ordered pairs, 0 stale; in sync after at most {:?}; 0 different, 0 on one side only",
         total.rounds,
         total.requests,
         total.verdict.mutations,
@@ -104,6 +107,7 @@ impl Total {
         self.rounds += 1;
         self.requests += outcome.requests;
         self.slowest = self.slowest.max(outcome.took);
+        self.lives_under_a_wrong_clock += outcome.lives;
         let (sum, verdict) = (&mut self.verdict, &outcome.verdict);
         sum.reads += verdict.reads;
         sum.calm_reads += verdict.calm_reads;
@@ -127,6 +131,8 @@ struct Outcome {
     took: Duration,
     in_sync_at: Time,
     verdict: Verdict,
+    /// Of proxies that began with their clock off.
+    lives: u64,
 }
 
 impl Round<'_> {
@@ -142,6 +148,7 @@ impl Round<'_> {
         let mut storm = Storm::new(fleet, desk, self.kinds);
         storm.rage(self.storm, rng);
         storm.account(self.since, around);
+        let lives = storm.lives_under_a_wrong_clock;
         let story = std::mem::take(&mut storm.story);
         let healed = Instant::now();
         wait_until_alive(fleet, WITHIN);
@@ -159,7 +166,7 @@ impl Round<'_> {
         events.extend(self.read_all(fleet, desk));
         around.calms.push((in_sync_at, desk.now()));
         let verdict = check(events, around);
-        let outcome = Outcome { requests, took, in_sync_at, verdict };
+        let outcome = Outcome { requests, took, in_sync_at, verdict, lives };
         self.judge(&outcome, &comparison, fleet, events, &story);
         outcome
     }

@@ -93,6 +93,26 @@ fn a_frozen_memcached_is_left_and_found_again() {
     assert!((failovers - before - 1.0).abs() < 0.5, "{before} {failovers}");
 }
 
+/// The peer that serves us waits for our acknowledgement, which we cannot give; the tunnel has more patience than that.
+#[test]
+fn a_write_at_the_peer_is_answered_whoever_it_waits_for() {
+    let fleet = plan().sidecars(&["--ack", "peer", "--upstream-timeout", "500ms"]).start();
+    fleet.wait_in_sync(SOON);
+    let mut client = fleet.sites[0].sidecar.client();
+    assert_eq!(client.set("k", b"1").unwrap(), "STORED");
+    fleet.sites[0].memcached.hang();
+    assert_eq!(client.set("k", b"2").unwrap(), "SERVER_ERROR memcached does not answer");
+    wait_for(&fleet, 0, "away");
+    assert_eq!(client.set("k", b"3").unwrap(), "STORED");
+    assert_eq!(client.get("k").unwrap().unwrap(), b"3");
+    fleet.sites[0].memcached.resume();
+    wait_for(&fleet, 0, "local");
+    fleet.wait_in_sync(SOON);
+    for site in &fleet.sites {
+        assert_eq!(site.memcached.client().get("k").unwrap().unwrap(), b"3");
+    }
+}
+
 /// Killed and started again, empty.
 #[test]
 fn a_dead_memcached_is_left_and_found_again() {

@@ -11,7 +11,7 @@ use memcloud_tests::client;
 use memcloud_tests::process::Folder;
 use memcloud_tests::script::{self, NO_ANSWER, Pace, Paces, Scene, Transcript, shown};
 use memcloud_tests::sidecar::Settings;
-use memcloud_tests::{Client, Fleet, Memcached, Plan, Sidecar, eventually};
+use memcloud_tests::{Client, Fleet, Memcached, Plan, Server, Sidecar, eventually};
 
 use std::time::Duration;
 
@@ -46,6 +46,20 @@ fn dedicated_with_a_peer() {
     paired("dedicated with a peer", "dedicated");
 }
 
+/// Where memcached is told versions, stores go up in other words than they came.
+#[test]
+fn beside_the_newest_server() {
+    let server = Server::newest();
+    compare("newest", &server, Readers::Sidecar, || {
+        let fleet = Plan::of(2).server(&server).memcached(0, ARGS).start();
+        fleet.wait_in_sync(SOON);
+        eventually("the mode is on where it can be", SOON, || {
+            (fleet.sites[0].sidecar.status()["versioned"] == server.is_versioned()).then_some(())
+        });
+        (fleet.sites[0].sidecar.address().to_owned(), fleet)
+    });
+}
+
 /// App side and memcached side both on unix sockets.
 #[test]
 fn over_unix_sockets() {
@@ -62,7 +76,7 @@ fn over_unix_sockets() {
 /// As an app of a peer whose own memcached is down.
 #[test]
 fn through_a_tunnel() {
-    check("tunnel", || {
+    compare("tunnel", &Server::usual(), Readers::Sidecar, || {
         let fleet: Fleet = Plan::of(2).memcached(0, ARGS).start();
         fleet.wait_in_sync(SOON);
         let door = fleet.sites[0].sidecar.settings().peer_listen.clone().unwrap();
@@ -111,7 +125,7 @@ fn alone(name: &str, connections: &str) {
 }
 
 fn paired(name: &str, connections: &str) {
-    check(name, || {
+    compare(name, &Server::usual(), Readers::Sidecar, || {
         let plan = Plan::of(2).memcached(0, ARGS).sidecars(&["--upstream-connections", connections]);
         let fleet: Fleet = plan.start();
         // A copy into an empty memcached reads stale items as well, and gives back the win a moment later.
@@ -120,16 +134,32 @@ fn paired(name: &str, connections: &str) {
     });
 }
 
-/// Plays all scenes at all paces, directly and through what `front` starts, and compares.
 fn check<Keep>(name: &str, front: impl Fn() -> (String, Keep)) {
+    compare(name, &Server::usual(), Readers::Apps, front);
+}
+
+/// Who reads items while a scene is played.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    Apps,
+    /// Counters are read to be sent to a peer, and what memcached does to an item then, it does for any second reader.
+    Sidecar,
+}
+
+/// Plays all scenes at all paces, directly and through what `front` starts, and compares.
+fn compare<Keep>(name: &str, server: &Server, readers: Readers, front: impl Fn() -> (String, Keep)) {
     let folder = Folder::new();
     let mut failures = Vec::new();
     for pace in [Pace::Steps, Pace::Bytes, Pace::OneWrite] {
-        let direct = Memcached::start("direct", &folder, ARGS);
+        let direct = Memcached::start_server(server, "direct", &folder, ARGS);
         let (address, _keep) = front();
         for scene in scenes().iter().filter(|scene| fits(scene, pace)) {
-            let expected = scene.play(direct.address(), pace);
-            let seen = scene.play(&address, pace);
+            let mut expected = scene.play(direct.address(), pace);
+            let mut seen = scene.play(&address, pace);
+            if readers == Readers::Sidecar {
+                scene.unpad(&mut expected);
+                scene.unpad(&mut seen);
+            }
             differences(&format!("{name}, {pace:?}, {}", scene.name), &expected, &seen, &mut failures);
         }
     }

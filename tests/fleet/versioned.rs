@@ -80,6 +80,53 @@ fn every_store_has_one_cas_on_three_sites() {
     }
 }
 
+/// A body that is passed on as it comes has its CAS in the head. Errors are worded as without.
+#[test]
+fn a_streamed_body_has_one_cas_too() {
+    let Some(fleet) = versioned(2) else { return };
+    let mut app = fleet.sites[0].sidecar.client();
+    let long = "1".repeat(100_000);
+    let huge = "1".repeat(2_000_000);
+    let len = long.len();
+    let mut last = 0;
+    for (request, answer) in [
+        (format!("set n 7 100 {len}\r\n{long}"), "STORED"),
+        (format!("replace n 7 0 {len}\r\n{long}"), "STORED"),
+        (format!("add n 7 0 {len}\r\n{long}"), "NOT_STORED"),
+        (format!("append n 7 0 {len}\r\n{long}"), "STORED"),
+        (format!("prepend n 7 0 {len}\r\n{long}"), "STORED"),
+        (format!("prepend none 7 0 {len}\r\n{long}"), "NOT_STORED"),
+        (format!("cas n 7 0 {len} 1\r\n{long}"), "EXISTS"),
+        (format!("cas none 7 0 {len} 1\r\n{long}"), "NOT_FOUND"),
+        (format!("ms n {len}\r\n{long}"), "HD"),
+        (format!("ms n {len} MA\r\n{long}"), "HD"),
+        (format!("set n 7 0 {len} noreply\r\n{long}\r\nms n {len} q\r\n{long}\r\nmn"), "MN"),
+        (format!("append n 7 0 {}\r\n{huge}", huge.len()), "SERVER_ERROR object too large for cache"),
+    ] {
+        let shown = &request[..request.len().min(30)];
+        assert_eq!(app.ask(&request), answer, "{shown}");
+        let cas = same_cas(&fleet, "n");
+        assert!(cas > 1 << 60, "{shown}: {cas}");
+        assert_eq!(cas > last, matches!(answer, "STORED" | "HD" | "MN"), "{shown}: {last} then {cas}");
+        last = cas;
+    }
+    let mut away = fleet.sites[1].sidecar.client();
+    assert_eq!(away.ask(&format!("cas n 3 0 {len} {last}\r\n{long}")), "STORED");
+    fleet.wait_in_sync(SOON);
+    assert_eq!(app.ask(&format!("cas n 3 0 {len} {last}\r\n{long}")), "EXISTS");
+    assert_eq!(app.ask(&format!("cas n 3 0 {len} {}\r\n{long}", same_cas(&fleet, "n"))), "STORED");
+    let cut = format!("set n 0 0 {len}\r\n{long}1\r\n");
+    for (request, answer) in [
+        (cut, "CLIENT_ERROR bad data chunk"),
+        (format!("set n 0 0 {}\r\n{huge}", huge.len()), "SERVER_ERROR object too large for cache"),
+    ] {
+        let mut through = fleet.sites[0].sidecar.client();
+        let mut direct = fleet.sites[1].memcached.client();
+        assert_eq!(through.ask(&request), answer);
+        assert_eq!(direct.ask(&request), answer);
+    }
+}
+
 /// What a server counts itself is nobody else's business: a token of one site never fits another site's item by chance.
 #[test]
 fn what_cannot_say_its_version_has_a_cas_that_is_good_at_home() {

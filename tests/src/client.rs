@@ -161,6 +161,17 @@ impl Client {
         Ok(self.line()?.trim_end_matches(['\r', '\n']).to_owned())
     }
 
+    /// Sets `item:0`, `item:1` … to their numbers with so many digits, and waits until all are set.
+    pub fn set_items(&mut self, items: u64, digits: usize) -> io::Result<()> {
+        for first in (0..items).step_by(FILLED_AT_ONCE) {
+            let numbers = first..items.min(first + FILLED_AT_ONCE as u64);
+            let set = |number| format!("set item:{number} 1 0 {digits} noreply\r\n{number:0digits$}\r\n");
+            self.send(numbers.map(set).collect::<String>())?;
+        }
+        assert!(self.try_ask("mn")?.starts_with("MN"));
+        Ok(())
+    }
+
     /// `get key`: the value, `None` for a miss, an error for anything else.
     pub fn get(&mut self, key: &str) -> io::Result<Option<Vec<u8>>> {
         self.send(format!("get {key}\r\n"))?;
@@ -238,3 +249,5 @@ pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 
 /// Longer than any time-out of a sidecar under test, so that its answer arrives before we give up.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Of a pipeline that any socket takes.
+const FILLED_AT_ONCE: usize = 500;

@@ -1,5 +1,5 @@
-//! A wall clock that a test can set while the process runs: `libfaketime` in front of the C library, and a file that it
-//! reads again each second. The monotonic clock, by which time-outs go, stays the machine's.
+//! A wall clock that a test can set: `libfaketime` in front of the C library, and a file that it reads. The monotonic clock,
+//! by which time-outs go, stays the machine's. A proxy reads the wall's clock once, so it sees what is set when it is started.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ impl Clock {
         clock
     }
 
-    /// Seconds from the machine's time; the process sees it within a second.
+    /// Seconds from the machine's time, for the next process; one that runs has read the clock already.
     pub fn set(&self, seconds: i64) {
         // Another file in its place, so that no half of it is ever read.
         let next = self.file.with_extension("next");

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::memcached::Memcached;
 use crate::wait::eventually;
 
-/// An item as memcached holds it.
-#[derive(Clone, PartialEq, Eq)]
+/// An item as memcached holds it. Items are equal whatever their CAS.
+#[derive(Clone)]
 pub struct Item {
     pub value: Vec<u8>,
     pub flags: u32,
@@ -16,6 +16,14 @@ pub struct Item {
     pub ttl: i64,
     /// Marked stale by `md I`.
     pub stale: bool,
+    /// Told of what differs: the version, where versions are the CAS.
+    pub cas: u64,
+}
+
+impl PartialEq for Item {
+    fn eq(&self, other: &Self) -> bool {
+        same(self, other, 0)
+    }
 }
 
 impl fmt::Debug for Item {
@@ -23,11 +31,12 @@ impl fmt::Debug for Item {
         let start = &self.value[..self.value.len().min(40)];
         write!(
             f,
-            "{} B \"{}\" flags {} ttl {}",
+            "{} B \"{}\" flags {} ttl {} cas {}",
             self.value.len(),
             start.escape_ascii(),
             self.flags,
-            self.ttl
+            self.ttl,
+            self.cas
         )?;
         if self.stale { write!(f, " stale") } else { Ok(()) }
     }
@@ -150,12 +159,14 @@ pub fn items(memcached: &Memcached, keys: &[Vec<u8>]) -> BTreeMap<Vec<u8>, Item>
                 continue;
             }
             let length: usize = tokens.next().and_then(|text| text.parse().ok()).expect("a length");
-            let mut item = Item { value: client.take(length + 2).unwrap(), flags: 0, ttl: 0, stale: false };
+            let value = client.take(length + 2).unwrap();
+            let mut item = Item { value, flags: 0, ttl: 0, stale: false, cas: 0 };
             item.value.truncate(length);
             for token in tokens {
                 match token.split_at(1) {
                     ("t", ttl) => item.ttl = ttl.parse().unwrap(),
                     ("f", flags) => item.flags = flags.parse().unwrap(),
+                    ("c", cas) => item.cas = cas.parse().unwrap(),
                     ("X", _) => item.stale = true,
                     _ => {}
                 }
@@ -170,7 +181,7 @@ pub fn items(memcached: &Memcached, keys: &[Vec<u8>]) -> BTreeMap<Vec<u8>, Item>
 fn request(key: &[u8]) -> Vec<u8> {
     let plain = key.iter().all(|&byte| byte > b' ' && byte != 0x7f);
     let (name, flag) = if plain { (key.to_vec(), "") } else { (base64(key).into_bytes(), " b") };
-    [b"mg ", name.as_slice(), flag.as_bytes(), b" t f v u\r\n"].concat()
+    [b"mg ", name.as_slice(), flag.as_bytes(), b" t f c v u\r\n"].concat()
 }
 
 /// Standard base64 with padding, as meta commands take it for keys.

@@ -35,7 +35,8 @@ pub enum Fault {
     OneWay(usize, usize),
     /// Both links stay open and move nothing.
     Stall(usize, usize),
-    /// The wall clock of a proxy is off by so many seconds.
+    /// `kill -9` of a proxy, which begins anew with its clock off by so many seconds; and again, with the clock right, when
+    /// the fault ends.
     WrongClock(usize, i64),
     /// Cut off from everybody, and written to until its backlog is past any bound.
     Overflow(usize),
@@ -120,6 +121,8 @@ pub struct Storm<'a> {
     deaths: Vec<Deaths>,
     amnesias: Vec<(usize, Time)>,
     clock_was_off: bool,
+    /// Lives of proxies that began with their clock off.
+    pub lives_under_a_wrong_clock: u64,
 }
 
 /// When a site's memories died, from before to after.
@@ -134,7 +137,17 @@ impl<'a> Storm<'a> {
     pub fn new(fleet: &'a mut Fleet, desk: &'a Desk, kinds: Kinds) -> Self {
         let deaths = vec![Deaths::default(); fleet.sites.len()];
         let (open, story, amnesias) = (Vec::new(), Vec::new(), Vec::new());
-        Self { fleet, desk, kinds, open, story, deaths, amnesias, clock_was_off: false }
+        Self {
+            fleet,
+            desk,
+            kinds,
+            open,
+            story,
+            deaths,
+            amnesias,
+            clock_was_off: false,
+            lives_under_a_wrong_clock: 0,
+        }
     }
 
     /// Lets faults come and go for so long, and then ends them all.
@@ -205,14 +218,17 @@ impl<'a> Storm<'a> {
             }
             Fault::WrongClock(site, seconds) => {
                 self.clock_was_off = true;
-                fleet.sites[site].clock.as_ref().expect("a plan with clocks").set(seconds);
+                self.lives_under_a_wrong_clock += 1;
+                relaunch_with_clock(fleet, site, seconds);
             }
             Fault::Overflow(site) => overflow(fleet, site),
         }
         let death = (before, self.desk.now());
         match fault {
             Fault::KillMemcached(site) => self.deaths[site].memcached.push(death),
-            Fault::KillProxy(site) | Fault::Overflow(site) => self.proxy_died(site, death),
+            Fault::KillProxy(site) | Fault::WrongClock(site, _) | Fault::Overflow(site) => {
+                self.proxy_died(site, death);
+            }
             _ => {}
         }
     }
@@ -241,7 +257,8 @@ impl<'a> Storm<'a> {
                 fleet.cable(other, one).heal();
             }
             Fault::WrongClock(site, _) => {
-                fleet.sites[site].clock.as_ref().expect("a plan with clocks").set(0)
+                relaunch_with_clock(fleet, site, 0);
+                self.proxy_died(site, (before, self.desk.now()));
             }
             Fault::Overflow(site) => {
                 for other in (0..fleet.sites.len()).filter(|&other| other != site) {
@@ -273,9 +290,11 @@ impl Fault {
     /// Two faults in one place do not go together. Links are one place: a heal ends all that is wrong with a cable.
     fn place(self) -> (usize, &'static str) {
         match self {
-            Self::KillProxy(site) | Self::StopProxy(site) | Self::FreezeProxy(site) => (site, "proxy"),
+            Self::KillProxy(site)
+            | Self::StopProxy(site)
+            | Self::FreezeProxy(site)
+            | Self::WrongClock(site, _) => (site, "proxy"),
             Self::KillMemcached(site) | Self::FreezeMemcached(site) => (site, "memcached"),
-            Self::WrongClock(site, _) => (site, "clock"),
             Self::Cut(..) | Self::CutOneLink(..) | Self::OneWay(..) | Self::Stall(..) | Self::Overflow(_) => {
                 (0, "links")
             }
@@ -295,10 +314,17 @@ impl fmt::Display for Fault {
             Self::CutOneLink(one, other) => write!(f, "link from {one} to {other} cut"),
             Self::OneWay(one, other) => write!(f, "nothing passes from {one} to {other}"),
             Self::Stall(one, other) => write!(f, "links of {one} and {other} stalled"),
-            Self::WrongClock(site, seconds) => write!(f, "clock of {site} off by {seconds} s"),
+            Self::WrongClock(site, seconds) => {
+                write!(f, "proxy {site} begins anew, its clock off by {seconds} s")
+            }
             Self::Overflow(site) => write!(f, "backlog of {site} overflows"),
         }
     }
+}
+
+fn relaunch_with_clock(fleet: &mut Fleet, site: usize, seconds: i64) {
+    fleet.sites[site].clock.as_ref().expect("a plan with clocks").set(seconds);
+    fleet.sites[site].sidecar.relaunch();
 }
 
 /// Cuts the site off and writes more keys than a backlog of 1 MiB holds. A site that is down takes none.

@@ -32,7 +32,7 @@ impl Plan {
         Self { servers, memcached: vec![memcached; sites], sidecar, clocks: false, backlog_dirs: false }
     }
 
-    /// Gives each sidecar a wall clock of its own, which [`Clock::set`] changes while it runs.
+    /// Gives each sidecar a wall clock of its own, which [`Clock::set`] changes for its next life.
     #[must_use]
     pub fn clocks(mut self) -> Self {
         self.clocks = true;

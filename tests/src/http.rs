@@ -1,4 +1,4 @@
-//! Just enough HTTP to read the admin address.
+//! Just enough HTTP to read the admin address and to speak with control.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -6,9 +6,24 @@ use std::time::Duration;
 
 /// `GET path`: status and body.
 pub fn get(address: &str, path: &str) -> io::Result<(u16, String)> {
+    send(address, "GET", path, &[], "")
+}
+
+/// Any request: status and body.
+pub fn send(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no end of head"))?;

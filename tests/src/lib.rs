@@ -23,24 +23,29 @@
 //! | `MEMCLOUD_CHAOS_SECONDS` | how long faults rage, in rounds of `MEMCLOUD_CHAOS_ROUND_SECONDS` |
 //! | `MEMCLOUD_CHAOS_KINDS` | only these kinds of faults: `links,freezes,proxies,memcacheds,clocks,overflow` |
 //! | `MEMCLOUD_SERVER` | starts this memcached instead of the distribution's: `newest`, or a version |
-//! | `MEMCLOUD_PROXY` | tests this binary instead of the one cargo builds |
+//! | `MEMCLOUD_PROXY`, `MEMCLOUD_CONTROL_PROGRAM` | tests this binary instead of the one cargo builds |
 //!
 //! This crate refuses to know the proxy's inside: it starts the binary and speaks to its sockets.
 
 #![allow(clippy::unwrap_used, reason = "a broken expectation of a test ends the test")]
 
+pub mod authority;
 pub mod binary;
+pub mod busy;
 pub mod cable;
 pub mod client;
 pub mod clock;
 pub mod compare;
+pub mod control;
 pub mod fault;
 pub mod fleet;
 pub mod history;
 pub mod http;
 pub mod memcached;
 pub mod ports;
+pub mod postgres;
 pub mod process;
+pub mod program;
 pub mod random;
 pub mod script;
 pub mod server;
@@ -49,9 +54,11 @@ pub mod wait;
 pub mod witness;
 pub mod writer;
 
+pub use busy::Busy;
 pub use cable::{Cable, Direction};
 pub use client::Client;
 pub use clock::Clock;
+pub use control::Control;
 pub use fleet::{Fleet, Plan};
 pub use memcached::Memcached;
 pub use random::Rng;

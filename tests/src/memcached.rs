@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rustix::process::getuid;
 
+use crate::binary::{Frame, NOOP, reply};
 use crate::client::Client;
 use crate::ports;
 use crate::process::{Folder, Process};
@@ -98,7 +99,12 @@ fn launch(server: &Server, name: &str, folder: &Folder, args: &[String], address
     let mut process = Process::start(name, folder, command.args(args));
     eventually(&format!("{name} answers on {address}"), Duration::from_secs(10), || {
         assert!(process.ended().is_none(), "{name} ended: {}", process.log());
-        Client::connect(address).ok()?.try_ask("version").ok()
+        let mut client = Client::connect(address).ok()?;
+        if args.iter().any(|arg| arg == "binary") {
+            client.send(Frame::new(NOOP).bytes()).ok()?;
+            return reply(&mut client).ok().map(drop);
+        }
+        client.try_ask("version").ok().map(drop)
     });
     process
 }

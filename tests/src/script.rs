@@ -122,6 +122,13 @@ impl Scene {
         heard.into_iter().map(|(sent, answer)| (sent, self.masked(&answer))).collect()
     }
 
+    /// Takes the padding off numbers.
+    pub fn unpad(&self, transcript: &mut Transcript) {
+        for (_, answer) in transcript {
+            *answer = if self.binary { mask::unpadded_binary(answer) } else { mask::unpadded_text(answer) };
+        }
+    }
+
     fn prepare(&self, address: &str) -> HashMap<String, String> {
         let mut client = Client::to(address);
         for line in &self.before {

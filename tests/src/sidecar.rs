@@ -1,14 +1,14 @@
 //! The sidecar under test: the real binary, built by cargo beside this test.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::client::Client;
 use crate::process::{Folder, Process};
+use crate::program::Program;
 use crate::wait::eventually;
 use crate::{http, ports};
 
@@ -163,50 +163,15 @@ impl Sidecar {
 }
 
 fn start(settings: &Settings, folder: &Folder) -> Process {
-    let mut command = Command::new(binary());
+    let mut command = Command::new(PROXY.path());
     command.args(settings.args()).envs(settings.environment.iter().cloned());
     Process::start(&format!("sidecar-{}", settings.site), folder, &mut command)
 }
 
-/// The binary: `MEMCLOUD_PROXY` names one, else cargo's target folder that holds this test, built when it is not there
-/// or older than its sources (`cargo test -p memcloud-tests` builds this crate alone).
+/// The binary.
 pub fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        if let Some(named) = std::env::var_os("MEMCLOUD_PROXY") {
-            return named.into();
-        }
-        let test = std::env::current_exe().expect("the path of this test");
-        let profile = test.parent().and_then(Path::parent).expect("a folder above deps/");
-        let binary = profile.join("memcloud-proxy");
-        if stale(&binary) {
-            build(profile);
-        }
-        binary
-    })
+    PROXY.path()
 }
 
-fn stale(binary: &Path) -> bool {
-    let Ok(built) = binary.metadata().and_then(|meta| meta.modified()) else { return true };
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    ["proxy/src", "protocol/src"].iter().any(|sources| newest(&root.join(sources)) > Some(built))
-}
-
-fn newest(path: &Path) -> Option<SystemTime> {
-    let own = path.metadata().and_then(|meta| meta.modified()).ok();
-    let inside = path.read_dir().ok().into_iter().flatten().flatten().map(|entry| newest(&entry.path()));
-    inside.max().flatten().max(own)
-}
-
-fn build(profile: &Path) {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "-p", "memcloud-proxy", "--bin", "memcloud-proxy"]).stdin(Stdio::null());
-    match profile.file_name().and_then(|name| name.to_str()) {
-        Some("debug") | None => {}
-        Some(name) => {
-            cargo.args(["--profile", name]);
-        }
-    }
-    cargo.env("CARGO_TARGET_DIR", profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
-    assert!(cargo.status().expect("cargo runs").success(), "the sidecar does not build");
-}
+static PROXY: Program =
+    Program::new("memcloud-proxy", "MEMCLOUD_PROXY", &["proxy/src", "protocol/src", "tls/src"]);

@@ -87,6 +87,18 @@ impl Pair {
         self.found().text(self.newest.len())
     }
 
+    /// How many of the keys that were last given this value have it on every site.
+    pub(crate) fn share_with(&self, value: &str) -> String {
+        let kept = |newest: &Option<String>| newest.as_deref() == Some(value);
+        let those = self.newest.iter().filter(|(_, newest)| kept(newest));
+        let those: Vec<Vec<u8>> = those.map(|(key, _)| key.as_bytes().to_vec()).collect();
+        let sites = self.fleet.sites.iter().map(|site| items(&site.memcached, &those)).collect::<Vec<_>>();
+        let held = |key: &Vec<u8>| {
+            sites.iter().all(|site| site.get(key).is_some_and(|item| item.value == value.as_bytes()))
+        };
+        share(those.iter().filter(|key| held(key)).count(), those.len(), "kept")
+    }
+
     fn found(&self) -> Found {
         let keys: Vec<Vec<u8>> = self.newest.keys().map(|key| key.as_bytes().to_vec()).collect();
         let sites: Vec<BTreeMap<Vec<u8>, Item>> =
@@ -112,6 +124,25 @@ impl Pair {
     pub(crate) fn restart_proxy(&mut self, site: usize) {
         self.fleet.sites[site].sidecar.relaunch();
         self.fleet.sites[site].sidecar.wait_until_listening();
+    }
+
+    /// Kills a proxy and brings it back with its clock off by so much.
+    pub(crate) fn restart_proxy_with_clock(&mut self, site: usize, seconds: i64) {
+        self.fleet.sites[site].clock.as_ref().expect("a plan with clocks").set(seconds);
+        self.restart_proxy(site);
+    }
+
+    /// Whether a site comes to drop what its peer sends because it is dated too far ahead.
+    pub(crate) fn refuses_a_clock(&self, site: usize) -> bool {
+        let began = Instant::now();
+        let skewed = || {
+            let labels = ["direction=\"in\"", "outcome=\"skewed\""];
+            self.fleet.sites[site].sidecar.metric("memcloud_proxy_replication_mutations_total", &labels) > 0.0
+        };
+        while !skewed() && began.elapsed() < WITHIN {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        skewed()
     }
 
     /// Waits until a site has a gap on show.

@@ -1,6 +1,7 @@
 //! One scene for each row: what is done to a pair, and what is seen. Each sentence says what was measured, and nothing in it
 //! changes from run to run unless memcloud does.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,8 @@ use memcloud_tests::{Direction, Plan, Server};
 use super::pair::{Pair, share};
 
 const MANY: usize = 100;
+/// `--max-clock-skew` unless it is set.
+const MAX_CLOCK_SKEW_SECONDS: i64 = 60;
 
 /// The same key written on both sides of a cut, now here last, now there.
 pub(crate) fn both_sides() -> String {
@@ -171,15 +174,45 @@ pub(crate) fn peer_restarts_empty() -> String {
     let mut pair = Pair::start();
     pair.fill(0, "item", 10_000, "value");
     pair.in_sync();
-    let began = Instant::now();
     pair.restart_memcached(1);
-    // It may take a moment until the proxy has noticed; until then apps see misses.
-    while ready(&pair, 1) && began.elapsed() < Duration::from_secs(3) {
-        thread::sleep(Duration::from_millis(5));
-    }
-    let whole = pair.memcached(1).client().stat("curr_items") >= 10_000;
-    let told = if ready(&pair, 1) && !whole { "SERVES MISSES" } else { "not ready before it is whole" };
-    format!("copied from the peer: {}; {told}", pair.outcome())
+    let (seen, outcome) = watched(&pair, 1, || pair.outcome());
+    // It may take a moment until the proxy has noticed; until then apps see misses. Once it has, nobody is sent there.
+    let warming = seen.iter().position(|sample| !sample.ready);
+    let told = match warming {
+        None => "SERVES MISSES",
+        Some(first) if seen[first..].iter().any(|sample| sample.ready && sample.items < 10_000) => {
+            "READY TOO SOON"
+        }
+        Some(_) => "not ready before it is whole",
+    };
+    format!("copied from the peer: {outcome}; {told}")
+}
+
+/// What `/ready` and memcached said at one moment.
+struct Sample {
+    ready: bool,
+    items: u64,
+}
+
+/// Looks at a site all the while that `work` takes.
+fn watched<T>(pair: &Pair, site: usize, work: impl FnOnce() -> T) -> (Vec<Sample>, T) {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let mut seen = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                // First what is promised, then what there is: items only become more meanwhile.
+                let ready = ready(pair, site);
+                let items = pair.memcached(site).client().stat("curr_items");
+                seen.push(Sample { ready, items });
+                thread::sleep(Duration::from_millis(2));
+            }
+            seen
+        });
+        let worked = work();
+        over.store(true, Ordering::Relaxed);
+        (looking.join().unwrap(), worked)
+    })
 }
 
 pub(crate) fn partition_heals() -> String {
@@ -213,7 +246,8 @@ pub(crate) fn both_proxies_killed() -> String {
     change(&mut pair, 0);
     pair.restart_proxy(0);
     pair.restart_proxy(1);
-    pair.outcome()
+    let outcome = pair.outcome();
+    format!("what was unchanged: {}; in all {outcome}", pair.share_with("before"))
 }
 
 pub(crate) fn proxy_restarted() -> String {
@@ -298,21 +332,28 @@ pub(crate) fn clock_far_off() -> String {
     off_by(600)
 }
 
-/// Writes at a site whose clock is ahead, then, with the clock right again, at the other one.
+/// Writes through a proxy that began with its clock ahead, then, with the clock right and the proxy begun anew, at the other
+/// site. A proxy reads the wall's clock once, so both need a new life.
 fn off_by(seconds: i64) -> String {
     let mut pair = Pair::of(Plan::of(2).clocks());
     pair.fill(0, "key", 1000, "before");
     pair.in_sync();
-    let set = |pair: &Pair, seconds| pair.fleet.sites[0].clock.as_ref().unwrap().set(seconds);
-    set(&pair, seconds);
-    // The clock is read again within a second.
-    thread::sleep(Duration::from_millis(1500));
+    pair.restart_proxy_with_clock(0, seconds);
     pair.fill(0, "key", 1000, "ahead");
-    thread::sleep(Duration::from_millis(500));
-    set(&pair, 0);
+    if seconds > MAX_CLOCK_SKEW_SECONDS && !pair.refuses_a_clock(1) {
+        return "THE FAULT DID NOT HAPPEN".to_owned();
+    }
+    pair.restart_proxy_with_clock(0, 0);
+    pair.in_sync();
+    // What the other site writes within a second of a kill may be older than what the dead life had, and is dropped.
     thread::sleep(Duration::from_millis(1500));
     pair.fill(1, "other", 1000, "b");
-    pair.outcome()
+    let outcome = pair.outcome();
+    format!(
+        "written ahead: {}; later at the other site: {}; in all {outcome}",
+        pair.share_with("ahead"),
+        pair.share_with("b")
+    )
 }
 
 /// Half of the items that one site cannot hold are evicted there.
