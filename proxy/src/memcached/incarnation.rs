@@ -56,7 +56,8 @@ const STATS_LINES_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use memcloud_protocol::memcache::binary::HEADER;
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -121,6 +122,21 @@ mod tests {
     async fn one_that_says_too_much_of_itself_is_not_spoken_with() {
         assert!(said(STATS_LINES_MAX).await.is_ok());
         assert!(said(STATS_LINES_MAX + 1).await.is_err());
+    }
+
+    /// Found by memcached's own issue_50.t: the first app was not let in before its patience was at an end.
+    #[tokio::test]
+    async fn one_that_speaks_packets_only_keeps_nobody_waiting() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = Address::Tcp(listener.local_addr().unwrap().to_string());
+        let server = tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            client.read_exact(&mut [0; HEADER]).await.unwrap();
+        });
+        let shared = Shared::new("a", 1, Bounds::default());
+        let met = timeout(Duration::from_secs(20), meet(&addr, Duration::from_secs(3600), &shared)).await;
+        assert!(met.is_ok(), "it waits for a header, and closes at what is none");
+        server.await.unwrap();
     }
 
     /// Found by the simulation: the first app's write came before the question, and an empty memcached was taken for a full one.

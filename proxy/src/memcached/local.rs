@@ -39,7 +39,7 @@ impl Local {
     pub(crate) async fn connect(addr: &Address, patience: Duration) -> io::Result<Self> {
         let connect = async {
             let mut local = Self::over(connect(addr).await?, patience);
-            local.write(b"mn\r\n").await?;
+            local.write(GREETING).await?;
             if local.line().await?.as_ref() == b"MN" { Ok(local) } else { Err(out_of_step()) }
         };
         timeout(patience, connect).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
@@ -178,6 +178,8 @@ pub(crate) fn out_of_step() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "answer of the upstream is out of step")
 }
 
+/// `mn`, and blanks up to the length of a binary header: a server that speaks only that dialect waits for one, then closes.
+const GREETING: &[u8; HEADER] = b"mn                    \r\n";
 const READ_BYTES: usize = 16 << 10;
 const STREAM_READ_BYTES: usize = 128 << 10;
 /// A length that somebody claims is believed step by step, as the bytes come.

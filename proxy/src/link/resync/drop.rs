@@ -78,9 +78,9 @@ mod tests {
         loop {
             let mut line = String::new();
             peer.read_line(&mut line).await.unwrap();
-            let answer: &[u8] = match line.as_str() {
-                "mn\r\n" => b"MN\r\n",
-                "stats\r\n" => b"STAT pid 1\r\nSTAT uptime 1\r\nSTAT time 9\r\nSTAT curr_items 1\r\nEND\r\n",
+            let answer: &[u8] = match line.trim_end() {
+                "mn" => b"MN\r\n",
+                "stats" => b"STAT pid 1\r\nSTAT uptime 1\r\nSTAT time 9\r\nSTAT curr_items 1\r\nEND\r\n",
                 _ => return peer,
             };
             peer.write_all(answer).await.unwrap();

@@ -19,9 +19,9 @@ async fn asked(listener: &TcpListener, pid: u32) -> BufReader<TcpStream> {
     loop {
         let mut line = String::new();
         peer.read_line(&mut line).await.unwrap();
-        let answer = match line.as_str() {
-            "mn\r\n" => "MN\r\n".to_owned(),
-            "stats\r\n" => {
+        let answer = match line.trim_end() {
+            "mn" => "MN\r\n".to_owned(),
+            "stats" => {
                 format!("STAT pid {pid}\r\nSTAT uptime 1\r\nSTAT time 9\r\nSTAT curr_items 1\r\nEND\r\n")
             }
             _ => return peer,
