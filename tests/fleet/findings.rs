@@ -116,7 +116,7 @@ fn a_delayed_flush_brings_nothing_back() {
     // The newest one counts, whoever asked for it; one for a time that is past is for now.
     assert_eq!(app.set("k", b"v").unwrap(), "STORED");
     mirrored(&fleet, "k").unwrap();
-    assert_eq!(other.ask("flush_all 1"), "OK");
+    assert_eq!(other.ask("flush_all 2"), "OK");
     assert_eq!(app.get("k").unwrap().unwrap(), b"v");
     eventually("the flush", SOON, || (app.get("k").unwrap().is_none()).then_some(()));
     assert_eq!(mirrored(&fleet, "k"), None);

@@ -36,13 +36,11 @@ impl Session {
         if capability.refuses_flush || capability.authentication || capability.binary_only {
             return Ok(When::Refused);
         }
-        let Expiry::At(at_s) = Expiry::from_exptime(delay, self.context.wall_seconds()) else {
-            return Ok(When::Now);
-        };
+        let Some(at_ms) = due_ms(delay, self.context.wall_seconds()) else { return Ok(When::Now) };
         if self.downstream.owed.in_flight() > 0 {
             return Err(Step::Idle);
         }
-        replication.schedule_flush(at_s.saturating_mul(1000), self.context.wall_ms());
+        replication.schedule_flush(at_ms, self.context.wall_ms());
         self.context.counters.request(self.dialect.unwrap_or(Dialect::Text), CommandName::FlushAll);
         Ok(When::Noted)
     }
@@ -63,6 +61,18 @@ impl Session {
     }
 }
 
+/// When a flush with this delay is due; None: that is past. A moment early, as memcached's own takes effect a second before its time
+/// (`oldest_live` in its sources): whoever has waited for as long as they said finds nothing.
+fn due_ms(delay: i64, wall_s: u64) -> Option<u64> {
+    match Expiry::from_exptime(delay, wall_s) {
+        Expiry::At(at_s) => Some(at_s.saturating_mul(1000).saturating_sub(EARLY_MS)),
+        _ => None,
+    }
+}
+
+/// More than the tick at which the time is looked at, and what a flush takes.
+const EARLY_MS: u64 = 500;
+
 /// A `flush` without extras, or its answer.
 pub(super) fn without_body(request: &Header) -> Header {
     Header { key_len: 0, extras_len: 0, data_type: 0, status_or_vbucket: 0, body_len: 0, cas: 0, ..*request }
@@ -81,6 +91,17 @@ pub(super) fn odd_delay(line: &[u8]) -> (i64, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Found by memcached's own testapp.c, which waits for two seconds sharp.
+    #[test]
+    fn it_is_over_when_its_time_has_come_and_not_at_once() {
+        const WALL_S: u64 = 1_800_000_000;
+        let due = due_ms(2, WALL_S).unwrap();
+        for asked_ms in WALL_S * 1000..WALL_S * 1000 + 1000 {
+            assert!((asked_ms + 500..=asked_ms + 1500).contains(&due), "{}", due - asked_ms);
+        }
+        assert_eq!(due_ms(2_592_001, WALL_S), None, "in 1970");
+    }
 
     #[test]
     fn delays_of_odd_lines() {
