@@ -72,7 +72,8 @@ pub async fn serve(options: Options, stop: CancellationToken) -> anyhow::Result<
         .install_recorder()
         .map_err(|error| StartError::Metrics(error.to_string()))?;
     describe();
-    let zone = Arc::new(Zone::new(&options.zone, options.ttl_seconds, own_addresses(options.dns.ip()))?);
+    let zone = Zone::new(&options.zone, options.ttl_seconds, own_addresses(options.dns.ip()));
+    let zone = Arc::new(zone.map_err(StartError::Zone)?);
     let shown = Shown::of(&options)?;
     let (stop_registrar, stop_keeper) = (CancellationToken::new(), stop.child_token());
     let (store, registrar) = registrar(&options, &stop_registrar).await?;
