@@ -33,6 +33,8 @@ pub struct Basis {
     pub decided: bool,
     /// Our own state was read for it, at this time. What has come since was not looked at.
     pub read: Option<Version>,
+    /// Nobody has looked at our item. What is owed to a third site is looked at first, and not dropped for a state that may say the same.
+    pub unread: bool,
 }
 
 impl<W> Replica<W> {
@@ -155,6 +157,8 @@ impl<W> Replica<W> {
         // Nor does one to which we owe the key: until it has confirmed that, nothing of its own says that it had it. Not even
         // the versions of two items do: ours may have been written after it was read.
         let unheard = owed & (1 << from.0) != 0;
+        // What would be dropped for it may be just the same: a site that was away is owed what all others have.
+        let unlooked = basis.unread && owed != 0;
         // What was forgotten at exactly its version has been processed by the giver, too: the states of one batch have one version.
         // A giver that may miss something of ours does not know it: its states only seem to cover what we wrote. It may
         // have become so while the state waited at a gate. A memcached that is being filled lacks what was lost before, but
@@ -165,7 +169,11 @@ impl<W> Replica<W> {
             Some(Offer::TooOld)
         } else if version <= self.last_flush || version <= known && !decided {
             Some(Offer::Superseded)
-        } else if misses && !decided || unheard || known == Version::ZERO && version < self.horizon {
+        } else if misses && !decided
+            || unheard
+            || unlooked
+            || known == Version::ZERO && version < self.horizon
+        {
             Some(Offer::TooOld)
         } else {
             None
@@ -222,7 +230,7 @@ mod tests {
     fn offered(replica: &mut Replica<()>, decided: bool) -> Offer {
         // The giver's clock is ahead of what it has heard of us: no link of ours to it is up.
         let version = replica.latest().later_by(10);
-        let claim = Claim { version, item: None, basis: Basis { decided, read: None } };
+        let claim = Claim { version, item: None, basis: Basis { decided, ..Basis::default() } };
         replica.offer_state(PEER, b"k", claim, 7, NOW_MS, || ())
     }
 
@@ -324,7 +332,7 @@ mod tests {
         let claim = |version: Version, read| Claim {
             version,
             item: None,
-            basis: Basis { decided: true, read: Some(read) },
+            basis: Basis { decided: true, read: Some(read), unread: false },
         };
         let read = replica.begin_resync();
         let first = claim(read.later_by(10), read);
@@ -350,7 +358,8 @@ mod tests {
         replica.connected(PEER);
         replica.take(PEER, usize::MAX, NOW_MS, &mut Vec::new());
         assert!(replica.acknowledge(PEER, 1, 0, NOW_MS));
-        let claim = |read| Claim { version: stale, item: None, basis: Basis { decided: true, read } };
+        let claim =
+            |read| Claim { version: stale, item: None, basis: Basis { decided: true, read, unread: false } };
         let slot = replica.begin(b"k", 1, || ()).expect("nobody else is there");
         let before = replica.begin_resync();
         replica.complete(slot, ITEM, NOW_MS, &mut Vec::new());
@@ -415,12 +424,30 @@ mod tests {
             if said_again {
                 replica.note_said_again();
             }
-            let basis = Basis { decided: true, read: Some(replica.begin_resync()) };
+            let basis = Basis { decided: true, read: Some(replica.begin_resync()), unread: false };
             let claim = Claim { version: replica.latest(), item: Some(1), basis };
             let offer = replica.offer_state(from, b"k", claim, 7, NOW_MS, || ());
             assert!(matches!(offer, Offer::Apply(_)), "{offer:?}");
             assert_eq!(replica.loss(other) != Loss::Nothing, said_again);
         }
+    }
+
+    /// Three sites, one of them away: a copy between the other two dropped everywhere what both of them had.
+    #[test]
+    fn what_a_third_site_is_owed_is_looked_at_before_it_is_dropped() {
+        let mut replica: Replica<()> = Replica::new("a", 2, Bounds::default());
+        replica.connected(PEER);
+        let slot = replica.begin(b"k", 1, || ()).expect("nobody else is there");
+        replica.complete(slot, ITEM, NOW_MS, &mut Vec::new());
+        replica.take(PEER, usize::MAX, NOW_MS, &mut Vec::new());
+        assert!(replica.acknowledge(PEER, 1, 0, NOW_MS) && replica.is_owed(b"k"));
+        let version = replica.latest().later_by(10);
+        let mut offered = |unread| {
+            let claim = Claim { version, item: None, basis: Basis { unread, ..Basis::default() } };
+            replica.offer_state(PEER, b"k", claim, 7, NOW_MS, || ())
+        };
+        assert_eq!(offered(true), Offer::TooOld);
+        assert!(matches!(offered(false), Offer::Drop(_)), "it differs");
     }
 
     /// A comparison without authority dropped keys that apps wrote all the time, because they differed whenever they were read.

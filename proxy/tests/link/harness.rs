@@ -56,18 +56,28 @@ impl Mesh {
 
     /// Sites that have no peers yet.
     pub(crate) async fn apart(sites: usize) -> Self {
-        Self::with(&vec![&[][..]; sites], |_, _| Net::Open, |_, _| false).await
+        Self::with(&vec![&[][..]; sites], |_, _| Net::Open, |_, _| false, |_| ()).await
     }
 
     /// The same over a network that begins as `net(from, to)` says.
     pub(crate) async fn over(options: &[&[&str]], net: impl Fn(usize, usize) -> Net) -> Self {
-        Self::with(options, net, |_, _| true).await
+        Self::tuned(options, net, |_| ()).await
+    }
+
+    /// The same with settings of one's own.
+    pub(crate) async fn tuned(
+        options: &[&[&str]],
+        net: impl Fn(usize, usize) -> Net,
+        tune: impl Fn(&mut LinkConfig),
+    ) -> Self {
+        Self::with(options, net, |_, _| true, tune).await
     }
 
     async fn with(
         options: &[&[&str]],
         net: impl Fn(usize, usize) -> Net,
         are_peers: impl Fn(usize, usize) -> bool,
+        tune: impl Fn(&mut LinkConfig),
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut listeners = Vec::new();
@@ -88,7 +98,7 @@ impl Mesh {
             let site = char::from(b'a' + index as u8).to_string();
             let socket = folder.path().join(format!("{site}.sock"));
             let memcached = Memcached::start(&socket, options).await;
-            sites.push(Site::start(&site, peers, listener, memcached).await);
+            sites.push(Site::start(&site, peers, listener, memcached, &tune).await);
             relays.push(row);
         }
         Self { sites, relays, listens, _folder: folder }
@@ -105,13 +115,19 @@ impl Mesh {
 }
 
 impl Site {
-    async fn start(site: &str, peers: Vec<String>, listener: TcpListener, memcached: Memcached) -> Self {
+    async fn start(
+        site: &str,
+        peers: Vec<String>,
+        listener: TcpListener,
+        memcached: Memcached,
+        tune: impl Fn(&mut LinkConfig),
+    ) -> Self {
         let socket = memcached.socket.clone();
         let shared = Shared::new(site, peers.len(), Bounds::default());
         let (drain, tracker) = (CancellationToken::new(), TaskTracker::new());
         let named = |address: &String| Peer { site: None, address: address.clone() };
         let (set, wanted) = PeerSet::new(site, peers.iter().map(named).collect());
-        let config = LinkConfig {
+        let mut config = LinkConfig {
             site: site.to_owned(),
             shard: None,
             peers,
@@ -126,6 +142,7 @@ impl Site {
             resync_rate: 64 << 20,
             warmup_timeout: Duration::from_secs(60),
         };
+        tune(&mut config);
         // As the monitor of a whole proxy does.
         shared.memcached_seen(memcached.stats().await, shared.writes());
         let listener = Some(Listener::Tcp(listener));
@@ -148,6 +165,12 @@ impl Site {
         self.memcached = None;
         self.memcached = Some(Memcached::start(&self.socket, options).await);
         self.app = App::connect(&self.socket).await;
+    }
+
+    /// Notices which memcached there is, as the monitor of a whole proxy does.
+    pub(crate) async fn notice_memcached(&self) {
+        let memcached = self.memcached.as_ref().unwrap();
+        self.shared.memcached_seen(memcached.stats().await, self.shared.writes());
     }
 
     /// Another connection to the memcached that is there now.

@@ -3,6 +3,7 @@
 
 mod by_hand;
 mod clocks;
+mod copies;
 mod flushes;
 mod harness;
 mod memcached;

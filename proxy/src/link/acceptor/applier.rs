@@ -48,6 +48,8 @@ pub(in crate::link) struct Applier {
     acked: Ack,
     /// Stores that memcached refused, and nobody has asked about.
     refused: u64,
+    /// Keys that were deleted for states, and nobody has asked about.
+    dropped: usize,
     /// What comes are states and not mutations; and those that were not taken.
     states: Option<Vec<Kept>>,
     /// Why these states are believed to be the newer ones.
@@ -146,6 +148,7 @@ impl Applier {
             pending,
             acked: Ack::default(),
             refused: 0,
+            dropped: 0,
             states: None,
             basis: Basis::default(),
             said_again: false,
@@ -161,6 +164,11 @@ impl Applier {
     /// States that were not taken since this was last asked.
     pub(in crate::link) fn take_kept(&mut self) -> Vec<Kept> {
         self.states.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Keys that were dropped for states since this was last asked.
+    pub(in crate::link) fn take_dropped(&mut self) -> usize {
+        std::mem::take(&mut self.dropped)
     }
 
     /// What is settled since hello.

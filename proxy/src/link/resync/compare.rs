@@ -217,8 +217,10 @@ async fn repair(
         again.extend(old.map(|(index, _)| Box::from(keys[*index])));
         for (taken, decided) in [(taken, false), (newer_taken, true)] {
             let messages: Vec<&[u8]> = taken.iter().map(|index| theirs[*index].as_slice()).collect();
-            let kept = applying.apply(&messages.concat(), Basis { decided, read }).await?;
-            watcher.repaired(taken.len() - kept.len());
+            let kept = applying.apply(&messages.concat(), Basis { decided, read, unread: false }).await?;
+            let lost = applying.take_dropped();
+            watcher.repaired((taken.len() - kept.len()).saturating_sub(lost));
+            watcher.dropped(lost);
             let old = |key: &&[u8]| kept.iter().any(|kept| kept.is_too_old() && *kept.key == **key);
             again.extend(taken.iter().map(|index| keys[*index]).filter(old).map(Box::from));
             let mut replica = context.shared.lock();

@@ -81,7 +81,7 @@ pub(super) async fn copy(
             if !items.messages.is_empty() {
                 watcher.decides();
             }
-            let kept = applying.apply(&items.messages, Basis::default()).await?;
+            let kept = applying.apply(&items.messages, Basis { unread: true, ..Basis::default() }).await?;
             {
                 let mut replica = context.shared.lock();
                 if replica.gave_up(peer) {

@@ -249,8 +249,11 @@ impl Giver<'_> {
             _ => None,
         };
         let messages: Vec<&[u8]> = requests.iter().filter_map(message).collect();
-        let basis = Basis { decided, read: self.read };
-        let kept = self.applying.insert(applying).apply(&messages.concat(), basis).await?;
+        let basis = Basis { decided, read: self.read, unread: false };
+        let applying = self.applying.insert(applying);
+        let kept = applying.apply(&messages.concat(), basis).await?;
+        let dropped = applying.take_dropped() as u64;
+        self.context.links.change(self.peer.0, |link| link.resync.dropped += dropped);
         for message in messages {
             let kept = kept.iter().find(|kept| is_about(message, &kept.key));
             let verdict = match kept {

@@ -105,6 +105,11 @@ impl Applying {
         self.applier.basis = basis;
         apply(&mut self.applier, self.patience, messages).await
     }
+
+    /// Keys that were deleted, here and so everywhere, since this was last asked: a state differed from what is owed to a third site.
+    pub(super) fn take_dropped(&mut self) -> usize {
+        self.applier.take_dropped()
+    }
 }
 
 async fn apply(applier: &mut Applier, patience: Duration, messages: &[u8]) -> io::Result<Vec<Kept>> {

@@ -83,7 +83,7 @@ impl Applier {
     fn conclude(&mut self) {
         let now_ms = wall_clock_ms();
         let (from, pending) = (self.from, &mut self.pending);
-        let (acked, states) = (&mut self.acked, self.states.is_some());
+        let (acked, dropped, states) = (&mut self.acked, &mut self.dropped, self.states.is_some());
         let owed = self.shared.with(|replica, woken| {
             let mut owed = false;
             for pending in pending.drain(..) {
@@ -97,6 +97,7 @@ impl Applier {
                     }
                     Pending::Goodbye { unfilled } => replica.heard_goodbye(from, unfilled),
                     Pending::Apply(apply) if apply.doubtful => {
+                        *dropped += usize::from(states);
                         owed |= replica.complete(apply.slot, Effect::Removed, now_ms, woken);
                     }
                     Pending::Apply(apply) if states => {

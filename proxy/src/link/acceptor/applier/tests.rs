@@ -98,7 +98,7 @@ async fn who_heard_an_older_item_said_again_has_others_compared() {
         let local = Local::over(Box::new(near), PATIENCE);
         let mut states =
             Applier::new(Arc::clone(&shared), PeerId(0), ["b", "a"], 2, upstream, local).of_states();
-        states.basis = Basis { decided: true, read: Some(shared.lock().begin_resync()) };
+        states.basis = Basis { decided: true, read: Some(shared.lock().begin_resync()), unread: false };
         let newer = item(OLDER + 1, "b", OLDER + 2);
         assert_eq!(states.fill(&newer, None).unwrap().0, newer.len());
         assert!(states.take_kept().is_empty());
