@@ -35,7 +35,7 @@ bench: ## against direct memcached and twemproxy, side by side
 chaos: ## everything fails while everybody writes; MINUTES=60 SEED=7
 	tests/setup
 	MEMCLOUD_CHAOS_SECONDS=$$(( $(or $(MINUTES),10) * 60 )) MEMCLOUD_SEED=$(SEED) \
-		cargo test -p memcloud-tests --locked --no-fail-fast --test chaos -- --nocapture
+		cargo test -p memcloud-tests --locked --no-fail-fast --test chaos -- --include-ignored --nocapture
 
 faults: ## plays every fault and writes the table in docs/faults.md
 	tests/setup

@@ -130,6 +130,44 @@ fn past_the_bound_on_disk_the_sites_are_compared() {
     assert!(result.is_equal() && result.held > 40_000, "{} items\n{}", result.held, fleet.statuses());
 }
 
+/// A disk that is full is no more than a list that is dropped.
+#[test]
+fn a_full_disk_stops_nobody() {
+    let mut fleet = listing(&[]);
+    let lists = fleet.folder.path().join("lists-a");
+    stop(&mut fleet.sites[0].sidecar);
+    let mut settings = fleet.sites[0].sidecar.settings().clone();
+    settings.small_disk = Some((lists, 2 << 20));
+    fleet.sites[0].sidecar = Sidecar::start(settings, &fleet.folder);
+    fleet.wait_in_sync(WITHIN);
+    fleet.part(0, 1);
+    let mut client = fleet.sites[0].sidecar.client();
+    let failed = ["reason=\"disk_full\""];
+    let mut keys = 0;
+    eventually("the disk is full", WITHIN, || {
+        keys += 50_000;
+        write(&mut client, keys, keys);
+        let lost = fleet.sites[0].sidecar.metric("memcloud_proxy_spill_errors_total", &failed);
+        (lost > 0.0).then_some(())
+    });
+    eventually("the loss is shown", WITHIN, || {
+        (fleet.sites[0].sidecar.status()["lost_unrepaired"].as_u64()? > 0).then_some(())
+    });
+    fleet.heal();
+    fleet.wait_in_sync(WITHIN);
+    let memcacheds: Vec<&Memcached> = fleet.sites.iter().map(|site| &site.memcached).collect();
+    let result = compare(&memcacheds);
+    // A state that took too long on its way is dropped on both sides.
+    assert!(
+        result.is_equal() && result.held as u64 > keys * 4 / 5,
+        "{} items\n{}",
+        result.held,
+        fleet.statuses()
+    );
+    let status = fleet.sites[0].sidecar.status();
+    assert_eq!(status["lost_unrepaired"], 0, "{status}");
+}
+
 /// A folder that is in use, or cannot be used, is said at once: 69.
 #[test]
 fn a_folder_that_cannot_be_used_ends_the_proxy_at_its_start() {

@@ -1,6 +1,6 @@
 //! The sidecar under test: the real binary, built by cargo beside this test.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub struct Settings {
     pub extra: Vec<String>,
     /// Besides what this test was started with.
     pub environment: Vec<(String, String)>,
+    /// A folder that is a disk of its own, of so many bytes, empty at each start.
+    pub small_disk: Option<(PathBuf, u64)>,
 }
 
 impl Settings {
@@ -38,6 +40,7 @@ impl Settings {
             peers: Vec::new(),
             extra: Vec::new(),
             environment: Vec::new(),
+            small_disk: None,
         }
     }
 
@@ -163,9 +166,26 @@ impl Sidecar {
 }
 
 fn start(settings: &Settings, folder: &Folder) -> Process {
-    let mut command = Command::new(PROXY.path());
+    let mut command = match &settings.small_disk {
+        None => Command::new(PROXY.path()),
+        Some((folder, bytes)) => beside_small_disk(folder, *bytes),
+    };
     command.args(settings.args()).envs(settings.environment.iter().cloned());
     Process::start(&format!("sidecar-{}", settings.site), folder, &mut command)
+}
+
+/// The binary, in a mount namespace of its own. Its process id is that of the command.
+fn beside_small_disk(folder: &Path, bytes: u64) -> Command {
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "--map-root-user",
+        "sh",
+        "-c",
+        r#"mount -t tmpfs -o "size=$1" none "$0" && shift && exec "$@""#,
+    ]);
+    command.arg(folder).arg(bytes.to_string()).arg(PROXY.path());
+    command
 }
 
 /// The binary.
