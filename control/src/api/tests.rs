@@ -212,6 +212,17 @@ fn no_route_is_forgotten() {
     }
 }
 
+#[test]
+fn the_shard_of_a_topology_is_not_the_one_of_an_app() {
+    let described = serde_json::to_value(document()).unwrap();
+    let schemas = &described["components"]["schemas"];
+    for (document, property) in [("Topology", "replicas"), ("App", "members")] {
+        let name = schemas[document]["properties"]["shards"]["items"]["$ref"].as_str().unwrap();
+        let shard = &schemas[name.rsplit('/').next().unwrap()];
+        assert!(shard["properties"][property].is_object(), "{document}: {shard}");
+    }
+}
+
 /// Each operation × each role × what is one's own or somebody else's, each on a control of its own.
 #[tokio::test]
 async fn every_route_asks_for_its_right() {
