@@ -1,6 +1,6 @@
 # The front door. Each target installs what it needs and skips what is there.
 
-.PHONY: help demo check test sim bench clients chaos faults figures fuzz advisories
+.PHONY: help demo check test api sim bench clients chaos faults figures fuzz advisories
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -20,10 +20,15 @@ test: ## every test: ours, memcached's own, client libraries, a short fuzz run
 	cargo test --workspace --locked --no-fail-fast
 	cargo test -p memcloud-proxy --features simulation --test sites --locked
 	tests/suites/run
+	tests/suites/api
 	protocol/fuzz/run 20
 
 clients: ## the client libraries that take longer to install
 	tests/suites/clients
+
+api: ## the API of control asked by schemathesis, for longer: EXAMPLES=500
+	tests/setup
+	tests/suites/api $(or $(EXAMPLES),200)
 
 SEEDS = 2000
 sim: ## whole proxies on a virtual network, thousands of runs: SEEDS=5000

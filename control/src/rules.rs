@@ -31,7 +31,7 @@ use crate::registry::Registry;
 use crate::registry::app::App;
 use crate::registry::audit::AuditEntry;
 use crate::registry::change::{Change, Record, RecordKey, Write};
-use crate::registry::number::{ReplicaId, RequisitionId, Sequence};
+use crate::registry::number::{ReplicaId, RequisitionId, Sequence, TokenId};
 use crate::registry::policy::{Action, Actor};
 use crate::registry::replica::Replica;
 use crate::registry::requisition::Requisition;
@@ -55,6 +55,12 @@ pub enum Refusal {
     /// Somebody changed the record after it was read.
     #[error("{record} was changed meanwhile: it is at version {is}, not {was}; read it again")]
     Changed { record: String, was: Sequence, is: Sequence },
+    /// It was made by this request before, and its secret was in that answer only.
+    #[error(
+        "token {0} was made by this very request, and its secret was in that answer only: if you do not have it, revoke token {0} \
+         and create another with a new Idempotency-Key"
+    )]
+    SecretGone(TokenId),
     /// The pool does not hold what is asked.
     #[error("{0}")]
     PoolTooSmall(String),

@@ -122,7 +122,11 @@ impl Store {
                 .await
                 .map_err(StoreError::from)?;
         }
-        transaction.commit().await.map_err(|error| CommitError::Unknown(error.into()))?;
+        transaction.commit().await.map_err(|error| match error.into() {
+            // SQLite writes at the commit. What found no room was not taken, and it says so.
+            full @ StoreError::Full(_) => CommitError::Store(full),
+            error => CommitError::Unknown(error),
+        })?;
         Ok(next)
     }
 

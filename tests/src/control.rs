@@ -3,6 +3,7 @@
 mod pretended;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -32,6 +33,18 @@ impl Control {
     /// A new one on SQLite, with an admin.
     pub fn start(folder: &Folder, flags: &[&str]) -> Self {
         Self::start_on(in_folder(folder), folder, flags)
+    }
+
+    /// A new one that survives when a file may not grow: [`Process::limit_files`].
+    pub fn start_limitable(folder: &Folder, flags: &[&str]) -> Self {
+        let mut control = Self::start(folder, flags);
+        control.process.kill();
+        let Self { http, dns, store, flags, .. } = &control;
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(CONTROL.path());
+        control.process = launch_by(command, http, dns, store, flags, folder);
+        control.wait_until_ready();
+        control
     }
 
     /// One that speaks TLS, by its flags, with a certificate that `ca` has signed. It is asked by its commands.
@@ -122,11 +135,16 @@ impl Control {
 
     /// Asks the API as the admin: status and document.
     pub fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        self.try_ask(method, path, body).expect("control answers")
+    }
+
+    /// The same where it may die meanwhile.
+    pub fn try_ask(&self, method: &str, path: &str, body: &Value) -> io::Result<(u16, Value)> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let authorization = format!("Bearer {}", self.token);
         let headers = [("Authorization", authorization.as_str()), ("Content-Type", "application/json")];
-        let (status, body) = http::send(&self.http, method, path, &headers, &body).expect("control answers");
-        (status, serde_json::from_str(&body).unwrap_or_default())
+        let (status, body) = http::send(&self.http, method, path, &headers, &body)?;
+        Ok((status, serde_json::from_str(&body).unwrap_or_default()))
     }
 
     /// The same where nothing else than yes is right.
@@ -170,7 +188,17 @@ fn in_folder(folder: &Folder) -> String {
 }
 
 fn launch(http: &str, dns: &str, store: &str, flags: &[String], folder: &Folder) -> Process {
-    let mut command = Command::new(CONTROL.path());
+    launch_by(Command::new(CONTROL.path()), http, dns, store, flags, folder)
+}
+
+fn launch_by(
+    mut command: Command,
+    http: &str,
+    dns: &str,
+    store: &str,
+    flags: &[String],
+    folder: &Folder,
+) -> Process {
     command.args(["serve", "--http", http, "--dns", dns, "--store", store]).args(flags);
     Process::start("control", folder, &mut command)
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 
 use crate::wait::eventually;
@@ -71,6 +71,15 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
         kill_process(pid, signal).expect("a signal to a process of ours");
+    }
+
+    /// No file may grow beyond `bytes` any more, without a limit: as they like.
+    ///
+    /// A write beyond fails with `EFBIG` only if the process was started with `SIGXFSZ` ignored.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(pid, Resource::Fsize, limit).expect("a limit of a process of ours");
     }
 
     /// Freezes it with `SIGSTOP`, and returns once it stands still: the signal takes its time to reach every thread.
@@ -138,7 +147,7 @@ impl Drop for Process {
 
 /// Raises this process's own limit of open files as far as it goes, and returns it.
 pub fn raise_open_files() -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use rustix::process::{getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)

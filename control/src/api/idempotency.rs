@@ -33,6 +33,11 @@ impl FromRequestParts<Api> for IdempotencyKey {
 }
 
 impl IdempotencyKey {
+    /// For a request that is done each time.
+    pub(super) fn none() -> Self {
+        Self(None)
+    }
+
     /// Has the rule decide once for each key. `request` is what must be the same when the key is.
     pub(super) fn once<Answer: Serialize + DeserializeOwned>(
         &self,
@@ -40,38 +45,66 @@ impl IdempotencyKey {
         request: &impl Serialize,
         rule: impl FnOnce() -> Result<(Change, Answer), Refusal>,
     ) -> Result<(Change, Answer), Refusal> {
-        let Some(key) = &self.0 else { return rule() };
-        let Actor { user, .. } = wish.actor;
-        let key = format!("{user} {key}");
-        let request_digest = digest(request);
-        let known = wish.registry.receipt(&key).filter(|receipt| receipts::is_valid(receipt, wish.now));
-        if let Some(receipt) = known {
-            if receipt.request_digest != request_digest {
-                return Err(Refusal::Invalid(
-                    "this Idempotency-Key was used for another request: choose another".into(),
-                ));
-            }
-            let unreadable = |_| {
-                Refusal::Conflict(
-                    "this request was answered by another version: look at what is there".into(),
-                )
-            };
-            return Ok((
-                Change::default(),
-                serde_json::from_value(receipt.body.clone()).map_err(unreadable)?,
+        match self.first_answer(wish, request)? {
+            Some(answer) => Ok((Change::default(), answer)),
+            None => self.noted(wish, request, rule()?),
+        }
+    }
+
+    /// The same for an answer that goes out with a secret: that is kept nowhere, so whoever repeats the request learns what came of
+    /// it, and has no second one.
+    pub(super) fn once_with_secret<Answer: Serialize + DeserializeOwned>(
+        &self,
+        wish: Wish<'_>,
+        request: &impl Serialize,
+        rule: impl FnOnce() -> Result<(Change, Answer), Refusal>,
+        repeated: impl FnOnce(Answer) -> Refusal,
+    ) -> Result<(Change, Answer), Refusal> {
+        match self.first_answer(wish, request)? {
+            Some(answer) => Err(repeated(answer)),
+            None => self.noted(wish, request, rule()?),
+        }
+    }
+
+    fn first_answer<Answer: DeserializeOwned>(
+        &self,
+        wish: Wish<'_>,
+        request: &impl Serialize,
+    ) -> Result<Option<Answer>, Refusal> {
+        let known = self.name(wish).and_then(|key| wish.registry.receipt(&key));
+        let Some(receipt) = known.filter(|receipt| receipts::is_valid(receipt, wish.now)) else {
+            return Ok(None);
+        };
+        if receipt.request_digest != digest(request) {
+            return Err(Refusal::Invalid(
+                "this Idempotency-Key was used for another request: choose another".into(),
             ));
         }
-        let (mut change, answer) = rule()?;
-        let body = serde_json::to_value(&answer).unwrap_or_default();
-        change.writes.extend(receipts::make_room(wish.registry));
-        change.writes.push(Write::Put(Record::Receipt(Receipt {
-            key,
-            request_digest,
-            status: 201,
-            body,
-            at: wish.now,
-        })));
+        let unreadable = |_| {
+            Refusal::Conflict("this request was answered by another version: look at what is there".into())
+        };
+        serde_json::from_value(receipt.body.clone()).map(Some).map_err(unreadable)
+    }
+
+    fn noted<Answer: Serialize>(
+        &self,
+        wish: Wish<'_>,
+        request: &impl Serialize,
+        (mut change, answer): (Change, Answer),
+    ) -> Result<(Change, Answer), Refusal> {
+        if let Some(key) = self.name(wish) {
+            let body = serde_json::to_value(&answer).unwrap_or_default();
+            let receipt = Receipt { key, request_digest: digest(request), status: 201, body, at: wish.now };
+            change.writes.extend(receipts::make_room(wish.registry));
+            change.writes.push(Write::Put(Record::Receipt(receipt)));
+        }
         Ok((change, answer))
+    }
+
+    /// Keys of one user are nothing to another.
+    fn name(&self, wish: Wish<'_>) -> Option<String> {
+        let Actor { user, .. } = wish.actor;
+        self.0.as_ref().map(|key| format!("{user} {key}"))
     }
 }
 

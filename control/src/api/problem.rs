@@ -72,6 +72,7 @@ impl From<Refusal> for Problem {
             Refusal::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Refusal::Changed { .. } => (StatusCode::PRECONDITION_FAILED, "changed"),
+            Refusal::SecretGone(_) => (StatusCode::CONFLICT, "secret-gone"),
             Refusal::PoolTooSmall(_) => (StatusCode::CONFLICT, "pool-too-small"),
             Refusal::OverQuota(_) => (StatusCode::CONFLICT, "over-quota"),
         };

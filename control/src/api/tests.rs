@@ -71,6 +71,25 @@ impl Client {
         answer
     }
 
+    /// As root, with an idempotency key.
+    async fn send_once(&self, key: &str, path: &str, body: &Value) -> (StatusCode, Value) {
+        let request = Request::builder().method("POST").uri(path).header("authorization", "Bearer root");
+        let request = request.header("content-type", "application/json").header("idempotency-key", key);
+        let body = Body::from(body.to_string());
+        let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let status = response.status();
+        let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// The records of a kind as an export has them.
+    async fn exported(&self, kind: &str) -> Vec<Value> {
+        let export = self.ok("GET", "/v1/export", Value::Null).await;
+        let of_kind = |record: &&Value| record["kind"] == kind;
+        let records = export["records"].as_array().unwrap().iter().filter(of_kind);
+        records.map(|record| record["body"].clone()).collect()
+    }
+
     async fn register(&self, machine: &str) -> u64 {
         let endpoint = |port| json!({ "host": "10.0.0.1", "port": port });
         let told = json!({
@@ -193,6 +212,17 @@ fn no_route_is_forgotten() {
     }
 }
 
+#[test]
+fn the_shard_of_a_topology_is_not_the_one_of_an_app() {
+    let described = serde_json::to_value(document()).unwrap();
+    let schemas = &described["components"]["schemas"];
+    for (document, property) in [("Topology", "replicas"), ("App", "members")] {
+        let name = schemas[document]["properties"]["shards"]["items"]["$ref"].as_str().unwrap();
+        let shard = &schemas[name.rsplit('/').next().unwrap()];
+        assert!(shard["properties"][property].is_object(), "{document}: {shard}");
+    }
+}
+
 /// Each operation × each role × what is one's own or somebody else's, each on a control of its own.
 #[tokio::test]
 async fn every_route_asks_for_its_right() {
@@ -254,6 +284,40 @@ async fn a_create_that_is_repeated_is_done_once() {
     let other = send("a", json!({ "name": "other" })).await.unwrap();
     assert_eq!(other.status(), StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(client.ok("GET", "/v1/apps", Value::Null).await["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_user_that_is_made_twice_is_one() {
+    let client = Client::new().await;
+    let ann = json!({ "name": "ann", "role": "owner", "password": "correct horse battery" });
+    let first = client.send_once("a", "/v1/users", &ann).await;
+    assert_eq!(first.0, StatusCode::CREATED);
+    assert_eq!(client.send_once("a", "/v1/users", &ann).await, first);
+    let bob = json!({ "name": "bob", "role": "owner" });
+    assert_eq!(client.send_once("a", "/v1/users", &bob).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    let receipts = client.exported("receipt").await;
+    let words = receipts[0]["body"].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(words, ["created_at", "disabled", "email", "has_password", "name", "role"]);
+    assert_eq!(client.exported("user").await.len(), 2, "root and ann");
+}
+
+#[tokio::test]
+async fn a_token_that_is_asked_for_twice_is_one_whose_secret_was_told_once() {
+    let client = Client::new().await;
+    let wanted = json!({ "scope": "read" });
+    let (status, first) = client.send_once("a", "/v1/tokens", &wanted).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let (status, problem) = client.send_once("a", "/v1/tokens", &wanted).await;
+    let kind = problem["type"].as_str().unwrap();
+    assert_eq!((status, kind), (StatusCode::CONFLICT, "urn:memcloud:problem:secret-gone"));
+    let says = problem["detail"].as_str().unwrap();
+    assert!(says.contains(&format!("revoke token {}", first["token"]["id"])), "{says}");
+    assert_eq!(client.exported("token").await.len(), 2, "root's and this one");
+    let kept = client.ok("GET", "/v1/export", Value::Null).await.to_string();
+    let secret = first["secret"].as_str().unwrap();
+    assert!(!kept.contains(secret), "the receipt holds no secret");
+    assert_eq!(client.send(secret, "GET", "/v1/apps", Value::Null).await.0, StatusCode::OK);
+    assert_eq!(client.send_once("b", "/v1/tokens", &wanted).await.0, StatusCode::CREATED);
 }
 
 #[tokio::test]

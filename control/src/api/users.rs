@@ -13,12 +13,13 @@ use utoipa::ToSchema;
 use super::Api;
 use super::asker::{Asker, digest, secret};
 use super::body::{Asked, Body, IfMatch, In, Page, Paging, etag};
+use super::idempotency::IdempotencyKey;
 use super::problem::Problem;
 use crate::registry::change::{Kind, RecordKey};
 use crate::registry::number::TokenId;
 use crate::registry::policy::{Action, Actor};
 use crate::registry::user::{Role, Scope, Token, User, UserName};
-use crate::rules::users as rules;
+use crate::rules::{Refusal, Wish, users as rules};
 
 const PASSWORD_BYTES_MIN: usize = 12;
 const PASSWORD_BYTES_MAX: usize = 1_024;
@@ -140,16 +141,24 @@ pub(super) async fn list(State(api): State<Api>, Asker(actor): Asker) -> Json<Ve
 
 /// A new user
 #[utoipa::path(post, path = "/v1/users", tag = "users", request_body = NewUserDocument, security(("token" = [])),
-    responses((status = 201, body = UserDocument)))]
+    params(("Idempotency-Key" = Option<String>, Header)), responses((status = 201, body = UserDocument)))]
 pub(super) async fn create(
     State(api): State<Api>,
     Asker(actor): Asker,
+    key: IdempotencyKey,
     Body(document): Body<NewUserDocument>,
 ) -> Result<(StatusCode, Json<UserDocument>), Problem> {
     let password = hashed(document.password).await?;
     let new = rules::NewUser { name: document.name, role: document.role, password, email: document.email };
-    let user = api.registrar.ask(actor, move |wish, _| rules::create(wish, new.clone())).await?;
-    Ok((StatusCode::CREATED, Json((&user).into())))
+    let rule = move |wish: Wish<'_>, _: &_| {
+        // A fast digest of the password would open what argon2 closes: only whether there is one has to be the same.
+        let request = ("user", &new.name, new.role, &new.email, new.password.is_some());
+        key.once(wish, &request, || {
+            let (change, user) = rules::create(wish, new.clone())?;
+            Ok((change, UserDocument::from(&user)))
+        })
+    };
+    Ok((StatusCode::CREATED, Json(api.registrar.ask(actor, rule).await?)))
 }
 
 /// One user
@@ -219,16 +228,17 @@ pub(super) async fn list_tokens(
 }
 
 /// A new token; its secret is in this answer and nowhere else
+///
+/// Whoever repeats it with the same `Idempotency-Key` makes no second one, and is told by `409` which one there is.
 #[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = NewTokenDocument, security(("token" = [])),
-    responses((status = 201, body = SecretDocument)))]
+    params(("Idempotency-Key" = Option<String>, Header)), responses((status = 201, body = SecretDocument)))]
 pub(super) async fn create_token(
     State(api): State<Api>,
     Asker(actor): Asker,
+    key: IdempotencyKey,
     Body(document): Body<NewTokenDocument>,
 ) -> Result<(StatusCode, Json<SecretDocument>), Problem> {
-    let user = document.user.unwrap_or_else(|| actor.user.clone());
-    let made = make_token(&api, actor, user, document.scope, document.purpose, document.expires_at).await?;
-    Ok((StatusCode::CREATED, Json(made)))
+    Ok((StatusCode::CREATED, Json(make_token(&api, actor, &key, document).await?)))
 }
 
 /// From now on it opens nothing
@@ -257,7 +267,9 @@ pub(super) async fn log_in(
     };
     let actor = Actor { user: user.name.clone(), role: user.role, scope: Scope::Full };
     let end = Timestamp::now().checked_add(SESSION).ok();
-    let made = make_token(&api, actor, user.name.clone(), Scope::Full, "session".into(), end).await?;
+    let purpose = "session".to_owned();
+    let document = NewTokenDocument { user: None, scope: Scope::Full, purpose, expires_at: end };
+    let made = make_token(&api, actor, &IdempotencyKey::none(), document).await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
 
@@ -283,18 +295,25 @@ pub(super) async fn log_out(
 async fn make_token(
     api: &Api,
     actor: Actor,
-    user: UserName,
-    scope: Scope,
-    purpose: String,
-    expires_at: Option<Timestamp>,
+    key: &IdempotencyKey,
+    document: NewTokenDocument,
 ) -> Result<SecretDocument, Problem> {
     let no_chance = |error: getrandom::Error| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no-randomness", error.to_string())
     };
     let secret = secret().map_err(no_chance)?;
-    let new = rules::NewToken { user, digest: digest(&secret), scope, purpose, expires_at };
-    let token = api.registrar.ask(actor, move |wish, _| rules::create_token(wish, new.clone())).await?;
-    Ok(SecretDocument { token: (&token).into(), secret })
+    let (key, digest) = (key.clone(), digest(&secret));
+    let rule = move |wish: Wish<'_>, _: &_| {
+        let NewTokenDocument { user, scope, purpose, expires_at } = document.clone();
+        let user = user.unwrap_or_else(|| wish.actor.user.clone());
+        let new = rules::NewToken { user, digest: digest.clone(), scope, purpose, expires_at };
+        let make = || {
+            let (change, token) = rules::create_token(wish, new)?;
+            Ok((change, TokenDocument::from(&token)))
+        };
+        key.once_with_secret(wish, &("token", &document), make, |token| Refusal::SecretGone(token.id))
+    };
+    Ok(SecretDocument { token: api.registrar.ask(actor, rule).await?, secret })
 }
 
 async fn hashed(password: Option<String>) -> Result<Option<String>, Problem> {

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::Value;
 
-use super::{Asking, CommandError};
+use super::{Asking, CommandError, Once};
 use crate::api::documents::{NewUserDocument, UserDocument, UserPatchDocument};
 use crate::registry::user::{Role, UserName};
 
@@ -32,6 +32,8 @@ pub enum Verb {
         role: Role,
         #[command(flatten)]
         told: Told,
+        #[command(flatten)]
+        once: Once,
         #[command(flatten)]
         asking: Asking,
     },
@@ -80,10 +82,12 @@ impl Verb {
             Self::Show { name, asking } => {
                 asking.tell::<UserDocument>(&asking.client()?.get(&format!("/v1/users/{name}")).await?)
             }
-            Self::Create { name, role, told, asking } => {
+            Self::Create { name, role, told, once, asking } => {
                 let password = told.password_file.as_deref().map(password).transpose()?;
                 let document = NewUserDocument { name, role, password, email: told.email };
-                asking.tell::<UserDocument>(&asking.client()?.post("/v1/users", &document).await?)
+                let made =
+                    asking.client()?.create("/v1/users", once.idempotency_key.as_deref(), &document).await?;
+                asking.tell::<UserDocument>(&made)
             }
             Self::Change { name, role, disable, enable, told, asking } => {
                 let password = told.password_file.as_deref().map(password).transpose()?;

@@ -71,6 +71,8 @@ impl Default for Quota {
 
 /// One slice of the app's keys, as it is allocated.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+// The shard of a topology has the plain name.
+#[schema(as = AllocatedShard)]
 pub struct Shard {
     pub name: ShardName,
     /// What was asked for each replica.

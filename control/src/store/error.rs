@@ -10,7 +10,7 @@ pub enum StoreError {
     Away(String),
     /// No room.
     #[error(
-        "the database has no room left ({0}): free some on its disk; lookups go on, changes are refused until then"
+        "the database has no room left ({0}): free some on its disk, or raise its quota; lookups go on, changes are refused until then"
     )]
     Full(String),
     /// It holds what this program cannot read.
@@ -53,8 +53,8 @@ impl StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let is_full = error.as_database_error().and_then(|error| error.code()).is_some_and(|code| {
-            // SQLITE_FULL; disk_full of PostgreSQL.
-            code == "13" || code == "53100"
+            // SQLITE_FULL; SQLITE_IOERR_WRITE, which is a quota or a limit of the file's size; disk_full of PostgreSQL.
+            ["13", "778", "53100"].contains(&&*code)
         });
         match error {
             _ if is_full => Self::Full(error.to_string()),
