@@ -46,9 +46,9 @@ faults: ## plays every fault and writes the table in docs/faults.md
 	tests/setup
 	MEMCLOUD_FAULTS_WRITE=1 cargo test -p memcloud-tests --locked --test faults -- --include-ignored --nocapture
 
-figures: ## what recovery costs: a copy of a million items, a proxy killed amid writes
-	tests/setup
-	cargo test -p memcloud-tests --locked --release --test figures -- --ignored --nocapture --test-threads 1
+figures: ## what recovery and lookups cost: a copy of a million items, a proxy killed amid writes, DNS beside knot
+	tests/setup figures
+	cargo test -p memcloud-tests --locked --release --test figures --test zone_figures -- --ignored --nocapture --test-threads 1
 
 fuzz: ## ten minutes for each target
 	protocol/fuzz/run 600

@@ -14,6 +14,7 @@ pub mod fit;
 pub mod limits;
 pub mod master_file;
 pub mod server;
+pub mod services;
 pub mod zone;
 
 mod handler;

@@ -122,6 +122,18 @@ impl Control {
         &self.http
     }
 
+    /// The port of its zone, on 127.0.0.1.
+    pub fn dns_port(&self) -> u16 {
+        self.dns.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap()
+    }
+
+    /// All that is published, as a master file.
+    pub fn zone(&self) -> String {
+        let zone = self.command(&["zone"]).output().unwrap();
+        assert!(zone.status.success(), "{}", String::from_utf8_lossy(&zone.stderr));
+        String::from_utf8(zone.stdout).unwrap()
+    }
+
     /// One of its commands, as the admin, with these arguments behind.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(CONTROL.path());

@@ -6,11 +6,14 @@ use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::rdata::{CNAME, SRV, TXT};
 use hickory_server::proto::rr::{LowerName, Name, RData, Record, RecordType};
 use memcloud_protocol::topology::names::OwnerName;
-use memcloud_protocol::topology::{AppId, HashMethod, Replica, Shard, ShardName, Topology};
+use memcloud_protocol::topology::{HashMethod, Replica, ShardName, Topology};
 
-use super::fit;
+use super::services::{Service, foreign, services};
 use super::zone::{Zone, address_record};
 use crate::directory::Directory;
+
+/// Aliases that are followed from one to the next.
+const ALIASES_MAX: usize = 8;
 
 /// The sections of a message, before anything is left out for want of room.
 #[derive(Clone, Debug, Default)]
@@ -25,26 +28,45 @@ pub struct Answer {
 /// Numbers below a bound, for the order of equals.
 pub type Chance<'a> = &'a mut dyn FnMut(u32) -> u32;
 
-/// Answers a question of class IN.
+/// Answers a question of class IN. Records of the name in question have it as it was asked (RFC 4343 section 4.1), so that one
+/// pointer stands for it.
 #[must_use]
 pub fn answer(
     zone: &Zone,
     directory: &Directory,
-    name: &LowerName,
+    asked: &Name,
     kind: RecordType,
     chance: Chance<'_>,
 ) -> Answer {
-    if !zone.contains(name) {
+    let mut answer = answer_of_one(zone, directory, asked, kind, chance);
+    // RFC 1034 section 4.3.2, step 3a: who is told an alias within the zone is told what is there, too.
+    for _ in 0..ALIASES_MAX {
+        let Some(target) = alias(&answer.answers, kind).filter(|name| zone.contains(&name.into())) else {
+            break;
+        };
+        let next = answer_of_one(zone, directory, &target, kind, chance);
+        answer.answers.extend(next.answers);
+        answer = Answer { answers: answer.answers, ..next };
+    }
+    answer
+}
+
+fn answer_of_one(
+    zone: &Zone,
+    directory: &Directory,
+    asked: &Name,
+    kind: RecordType,
+    chance: Chance<'_>,
+) -> Answer {
+    let name = LowerName::new(asked);
+    // The zone as a whole is had as a master file, over HTTP.
+    if !zone.contains(&name) || matches!(kind, RecordType::AXFR | RecordType::IXFR) {
         return Answer { code: ResponseCode::Refused, ..Answer::default() };
     }
-    if matches!(kind, RecordType::AXFR | RecordType::IXFR) {
-        // The zone is had as a master file, over HTTP.
-        return Answer { code: ResponseCode::Refused, ..Answer::default() };
-    }
-    let found = match owner(zone, name) {
+    let found = match owner(zone, &name) {
         Owner::Apex => Some(apex(zone, directory, kind)),
-        Owner::Nameserver(addresses) => Some(addressed(name, zone, &addresses, kind)),
-        Owner::Below(owner) => below(zone, directory, &owner, name, kind, chance),
+        Owner::Nameserver(addresses) => Some(addressed(asked, zone, &addresses, kind)),
+        Owner::Below(owner) => below(zone, directory, &owner, asked, kind, chance),
         Owner::Nobody => None,
     };
     let (code, mut answer) = match found {
@@ -52,9 +74,16 @@ pub fn answer(
         None => (ResponseCode::NXDomain, Answer::default()),
     };
     if answer.answers.is_empty() {
-        answer.authority = vec![zone.soa(directory.serial())];
+        answer.authority = vec![zone.soa_of_denial(directory.serial())];
     }
     Answer { code, is_authoritative: true, ..answer }
+}
+
+/// Where the last record leads, if it is an alias that was not asked for itself, and leads nowhere we have been.
+fn alias(answers: &[Record], kind: RecordType) -> Option<Name> {
+    let RData::CNAME(CNAME(target)) = &answers.last()?.data else { return None };
+    let is_new = answers.iter().all(|record| record.name != *target);
+    (is_new && !matches!(kind, RecordType::CNAME | RecordType::ANY)).then(|| target.clone())
 }
 
 enum Owner {
@@ -68,12 +97,13 @@ fn owner(zone: &Zone, name: &LowerName) -> Owner {
     if let Some(nameserver) = zone.nameserver(name) {
         return Owner::Nameserver(nameserver.addresses.clone());
     }
-    let count = usize::from(name.num_labels()) - usize::from(zone.name().num_labels());
+    // Not `num_labels`, which does not count an asterisk.
+    let count = name.iter().len() - zone.name().iter().len();
     if count == 0 {
         return Owner::Apex;
     }
     // At most four labels of ours, and all of them letters; anything else is nobody's.
-    let labels: Vec<&[u8]> = Name::iter(name).take(count).collect();
+    let labels: Vec<&[u8]> = name.iter().take(count).collect();
     let texts: Option<Vec<&str>> = labels.iter().map(|label| std::str::from_utf8(label).ok()).collect();
     texts.and_then(|texts| OwnerName::parse(&texts)).map_or(Owner::Nobody, Owner::Below)
 }
@@ -91,13 +121,12 @@ fn apex(zone: &Zone, directory: &Directory, kind: RecordType) -> Answer {
     answer
 }
 
-fn addressed(name: &LowerName, zone: &Zone, addresses: &[IpAddr], kind: RecordType) -> Answer {
+fn addressed(name: &Name, zone: &Zone, addresses: &[IpAddr], kind: RecordType) -> Answer {
     let wanted = |address: &&IpAddr| match kind {
         RecordType::A => address.is_ipv4(),
         RecordType::AAAA => address.is_ipv6(),
         kind => kind == RecordType::ANY,
     };
-    let name = Name::from(name.clone());
     let answers =
         addresses.iter().filter(wanted).map(|&address| address_record(name.clone(), zone.ttl(), address));
     Answer { answers: answers.collect(), ..Answer::default() }
@@ -108,130 +137,92 @@ fn below(
     zone: &Zone,
     directory: &Directory,
     owner: &OwnerName,
-    name: &LowerName,
+    name: &Name,
     kind: RecordType,
     chance: Chance<'_>,
 ) -> Option<Answer> {
     let topology = &directory.app(owner.appid())?.topology;
-    let shard = |name: ShardName| topology.shards.iter().find(|shard| shard.name == name);
+    let served = |shard| match services(zone, topology, shard) {
+        all if all.is_empty() => None,
+        all => Some(all),
+    };
     let any = kind == RecordType::ANY;
     match owner {
-        OwnerName::AppService(appid) if any || kind == RecordType::SRV => {
-            let all: Vec<_> = topology
-                .shards
-                .iter()
-                .flat_map(|shard| shard.replicas.iter().map(move |one| (shard.name, one)))
-                .collect();
-            Some(services(zone, name, *appid, all, chance))
-        }
-        OwnerName::ShardService(appid, number) => {
-            let shard = shard(*number)?;
-            if !any && kind != RecordType::SRV {
-                return Some(Answer::default());
-            }
-            let all = shard.replicas.iter().map(|one| (shard.name, one)).collect();
-            Some(services(zone, name, *appid, all, chance))
+        OwnerName::AppService(_) | OwnerName::ShardService(..) => {
+            let all = served(shard_of(owner))?;
+            let wanted = any || kind == RecordType::SRV;
+            Some(if wanted { listed(zone, name, all, chance) } else { Answer::default() })
         }
         OwnerName::Replica(_, number, site) => {
-            let replica = shard(*number)?.replicas.iter().find(|one| one.site == *site)?;
+            let shard = topology.shards.iter().find(|shard| shard.name == *number)?;
+            let replica = shard.replicas.iter().find(|one| one.site == *site)?;
             Some(host(zone, name, replica, kind))
         }
         OwnerName::App(_) if any || kind == RecordType::TXT => Some(described(zone, name, topology)),
-        OwnerName::Shard(_, number) | OwnerName::ShardProtocol(_, number) => {
-            shard(*number).map(|_: &Shard| Answer::default())
+        OwnerName::App(_) => Some(Answer::default()),
+        // They exist while something below them does.
+        OwnerName::AppProtocol(_) | OwnerName::Shard(..) | OwnerName::ShardProtocol(..) => {
+            served(shard_of(owner)).map(|_| Answer::default())
         }
-        OwnerName::AppService(_) | OwnerName::App(_) | OwnerName::AppProtocol(_) => Some(Answer::default()),
+    }
+}
+
+/// The one shard that a name is about.
+fn shard_of(owner: &OwnerName) -> Option<ShardName> {
+    match *owner {
+        OwnerName::ShardService(_, shard)
+        | OwnerName::Shard(_, shard)
+        | OwnerName::ShardProtocol(_, shard)
+        | OwnerName::Replica(_, shard, _) => Some(shard),
+        OwnerName::AppService(_) | OwnerName::App(_) | OwnerName::AppProtocol(_) => None,
     }
 }
 
 /// SRV records, by priority; among equals in an order that follows their weights (RFC 2782, "Usage rules"), since many clients take
 /// the first. All targets' addresses follow.
-fn services(
-    zone: &Zone,
-    name: &LowerName,
-    appid: AppId,
-    all: Vec<(ShardName, &Replica)>,
-    chance: Chance<'_>,
-) -> Answer {
-    let ordered = in_order(preferred_if_too_many(zone, all), chance);
-    let owner = Name::from(name.clone());
+fn listed(zone: &Zone, name: &Name, all: Vec<Service<'_>>, chance: Chance<'_>) -> Answer {
     let mut answer = Answer::default();
-    for (shard, replica) in ordered {
-        let Some((target, address)) = target(zone, appid, shard, replica) else { continue };
+    for Service { replica, target, address, .. } in in_order(all, chance) {
         if let Some(address) = address {
             answer.additionals.push(address_record(target.clone(), zone.ttl(), address));
         }
         let data = SRV::new(replica.priority, replica.weight, replica.port, target);
-        answer.answers.push(Record::from_rdata(owner.clone(), zone.ttl(), RData::SRV(data)));
+        answer.answers.push(Record::from_rdata(name.clone(), zone.ttl(), RData::SRV(data)));
     }
     answer
 }
 
-/// A message holds 64 KiB: an app with more replicas lists those that are asked first, and its shards list all.
-fn preferred_if_too_many<'a>(
-    zone: &Zone,
-    all: Vec<(ShardName, &'a Replica)>,
-) -> Vec<(ShardName, &'a Replica)> {
-    if all.len() <= fit::services_in_one_message(zone.name()) {
-        return all;
+fn in_order<'a>(mut all: Vec<Service<'a>>, chance: Chance<'_>) -> Vec<Service<'a>> {
+    all.sort_by_key(|one| one.replica.priority);
+    for first in 0..all.len() {
+        let left = &all[first..];
+        let equals = left.iter().take_while(|one| one.replica.priority == left[0].replica.priority);
+        let weights: u32 = equals.map(|one| u32::from(one.replica.weight)).sum();
+        let drawn = chance(weights.saturating_add(1));
+        let mut sum = 0;
+        let at = left.iter().position(|one| {
+            sum += u32::from(one.replica.weight);
+            sum >= drawn
+        });
+        all[first..=first + at.unwrap_or(0)].rotate_right(1);
     }
-    let best = all.iter().map(|(_, replica)| replica.priority).min();
-    let mut preferred: Vec<_> =
-        all.into_iter().filter(|(_, replica)| Some(replica.priority) == best).collect();
-    preferred.truncate(fit::services_in_one_message(zone.name()));
-    preferred
+    all
 }
 
-fn in_order<'a>(mut all: Vec<(ShardName, &'a Replica)>, chance: Chance<'_>) -> Vec<(ShardName, &'a Replica)> {
-    all.sort_by_key(|(_, replica)| replica.priority);
-    let mut ordered = Vec::with_capacity(all.len());
-    for equals in all.chunk_by(|(_, one), (_, other)| one.priority == other.priority) {
-        let mut left = equals.to_vec();
-        let mut weights: u32 = left.iter().map(|(_, one)| u32::from(one.weight)).sum();
-        while !left.is_empty() {
-            let drawn = chance(weights.saturating_add(1));
-            let mut sum = 0;
-            let at = left.iter().position(|(_, one)| {
-                sum += u32::from(one.weight);
-                sum >= drawn
-            });
-            let taken = left.remove(at.unwrap_or(0));
-            weights -= u32::from(taken.1.weight);
-            ordered.push(taken);
-        }
-    }
-    ordered
-}
-
-/// The name of ours that has the replica's address; a replica that is itself known by a name is pointed at by that (RFC 2782: a target
-/// is no alias).
-fn target(zone: &Zone, appid: AppId, shard: ShardName, replica: &Replica) -> Option<(Name, Option<IpAddr>)> {
-    match replica.host.parse::<IpAddr>() {
-        Ok(address) => {
-            Some((zone.below(&OwnerName::Replica(appid, shard, replica.site.clone()))?, Some(address)))
-        }
-        Err(_) => foreign(&replica.host).map(|name| (name, None)),
-    }
-}
-
-fn host(zone: &Zone, name: &LowerName, replica: &Replica, kind: RecordType) -> Answer {
+fn host(zone: &Zone, name: &Name, replica: &Replica, kind: RecordType) -> Answer {
     match replica.host.parse::<IpAddr>() {
         Ok(address) => addressed(name, zone, &[address], kind),
+        // They would stand beside the alias themselves (RFC 2181 section 10.1), and there are none.
+        Err(_) if matches!(kind, RecordType::NSEC | RecordType::RRSIG) => Answer::default(),
         Err(_) => {
             let alias = foreign(&replica.host).map(|target| RData::CNAME(CNAME(target)));
-            let record = alias.map(|data| Record::from_rdata(Name::from(name.clone()), zone.ttl(), data));
+            let record = alias.map(|data| Record::from_rdata(name.clone(), zone.ttl(), data));
             Answer { answers: record.into_iter().collect(), ..Answer::default() }
         }
     }
 }
 
-fn foreign(host: &str) -> Option<Name> {
-    let mut name = Name::from_ascii(host).ok()?;
-    name.set_fqdn(true);
-    Some(name)
-}
-
-fn described(zone: &Zone, name: &LowerName, topology: &Topology) -> Answer {
+fn described(zone: &Zone, name: &Name, topology: &Topology) -> Answer {
     let hash = match topology.hash {
         HashMethod::Ketama => "ketama",
     };
@@ -241,6 +232,6 @@ fn described(zone: &Zone, name: &LowerName, topology: &Topology) -> Answer {
         format!("shards={}", topology.shards.len()),
         format!("hash={hash}"),
     ];
-    let record = Record::from_rdata(Name::from(name.clone()), zone.ttl(), RData::TXT(TXT::new(texts)));
+    let record = Record::from_rdata(name.clone(), zone.ttl(), RData::TXT(TXT::new(texts)));
     Answer { answers: vec![record], ..Answer::default() }
 }

@@ -81,9 +81,8 @@ impl Handler {
             return code(ResponseCode::Refused);
         }
         let view = self.view.load();
-        answer(&self.zone, &view.directory, info.query.name(), info.query.query_type(), &mut |below| {
-            self.draw(below)
-        })
+        let asked = info.query.original();
+        answer(&self.zone, &view.directory, asked.name(), asked.query_type(), &mut |below| self.draw(below))
     }
 }
 
@@ -119,7 +118,7 @@ impl RequestHandler for Handler {
         }
         let room = limit(is_udp, asked.map(Edns::max_payload));
         if let Ok(info) = request.request_info()
-            && fit(&mut answer, info.query.name(), room, edns.is_some())
+            && fit(&mut answer, info.query.original().name(), room, edns.is_some())
         {
             self.counted.truncated.increment(1);
             metadata.truncation = true;
@@ -146,6 +145,8 @@ fn reply_edns(asked: &Edns) -> Edns {
     let mut edns = Edns::new();
     edns.set_max_payload(asked.max_payload().clamp(PLAIN, EDNS_MAX));
     edns.set_version(0);
+    // RFC 3225 section 3: copied, whether or not there is anything signed.
+    edns.set_dnssec_ok(asked.flags().dnssec_ok);
     edns
 }
 

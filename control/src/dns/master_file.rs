@@ -7,7 +7,7 @@ use hickory_server::proto::rr::Record;
 use memcloud_protocol::topology::names::OwnerName;
 use memcloud_protocol::topology::{Replica, Topology};
 
-use super::fit;
+use super::services::{Service, foreign, services};
 use super::zone::Zone;
 use crate::directory::Directory;
 
@@ -40,40 +40,30 @@ fn app(zone: &Zone, topology: &Topology, out: &mut impl Write) -> fmt::Result {
         "hash=ketama".to_owned(),
     ];
     writeln!(out, "{} IN TXT \"{}\"", OwnerName::App(appid), texts.join("\" \""))?;
-    let all =
-        || topology.shards.iter().flat_map(|shard| shard.replicas.iter().map(move |one| (shard.name, one)));
-    let is_too_much = all().count() > fit::services_in_one_message(zone.name());
-    let best = all().map(|(_, replica)| replica.priority).min();
-    let told = all().filter(|(_, replica)| !is_too_much || Some(replica.priority) == best);
-    let service = OwnerName::AppService(appid);
-    for (shard, replica) in told.take(fit::services_in_one_message(zone.name())) {
-        srv(
-            &service,
-            &target(&OwnerName::Replica(appid, shard, replica.site.clone()), replica),
-            replica,
-            out,
-        )?;
+    for one in services(zone, topology, None) {
+        srv(&OwnerName::AppService(appid), &one, out)?;
     }
-    for (shard, replica) in all() {
-        let name = OwnerName::Replica(appid, shard, replica.site.clone());
-        srv(&OwnerName::ShardService(appid, shard), &target(&name, replica), replica, out)?;
-        match replica.host.parse::<IpAddr>() {
-            Ok(IpAddr::V4(address)) => writeln!(out, "{name} IN A {address}")?,
-            Ok(IpAddr::V6(address)) => writeln!(out, "{name} IN AAAA {address}")?,
-            Err(_) => writeln!(out, "{name} IN CNAME {}.", replica.host.trim_end_matches('.'))?,
+    for shard in &topology.shards {
+        for one in services(zone, topology, Some(shard.name)) {
+            srv(&OwnerName::ShardService(appid, shard.name), &one, out)?;
+        }
+        for replica in &shard.replicas {
+            host(zone, &OwnerName::Replica(appid, shard.name, replica.site.clone()), replica, out)?;
         }
     }
     Ok(())
 }
 
-fn srv(owner: &OwnerName, target: &str, replica: &Replica, out: &mut impl Write) -> fmt::Result {
-    writeln!(out, "{owner} IN SRV {} {} {} {target}", replica.priority, replica.weight, replica.port)
+fn srv(owner: &OwnerName, one: &Service<'_>, out: &mut impl Write) -> fmt::Result {
+    let Replica { priority, weight, port, .. } = one.replica;
+    writeln!(out, "{owner} IN SRV {priority} {weight} {port} {}", one.target)
 }
 
-fn target(name: &OwnerName, replica: &Replica) -> String {
-    if replica.host.parse::<IpAddr>().is_ok() {
-        name.to_string()
-    } else {
-        format!("{}.", replica.host.trim_end_matches('.'))
+fn host(zone: &Zone, name: &OwnerName, replica: &Replica, out: &mut impl Write) -> fmt::Result {
+    match (zone.below(name), replica.host.parse::<IpAddr>(), foreign(&replica.host)) {
+        (Some(_), Ok(IpAddr::V4(address)), _) => writeln!(out, "{name} IN A {address}"),
+        (Some(_), Ok(IpAddr::V6(address)), _) => writeln!(out, "{name} IN AAAA {address}"),
+        (Some(_), Err(_), Some(target)) => writeln!(out, "{name} IN CNAME {target}"),
+        _ => Ok(()),
     }
 }

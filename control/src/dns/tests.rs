@@ -11,9 +11,10 @@ use memcloud_protocol::topology::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::master_file;
 use super::server::{Plan, bind};
+use super::services::services;
 use super::zone::Zone;
-use super::{fit, master_file};
 use crate::directory::{Directory, Entry};
 use crate::leases::Leases;
 use crate::registrar::View;
@@ -33,7 +34,11 @@ impl Drop for Served {
 }
 
 async fn serve(apps: Vec<Topology>) -> Served {
-    let zone = Arc::new(Zone::new("memcloud.internal.", 5, vec![IpAddr::from([127, 0, 0, 1])]).unwrap());
+    serve_for(5, vec![IpAddr::from([127, 0, 0, 1])], apps).await
+}
+
+async fn serve_for(ttl: u32, addresses: Vec<IpAddr>, apps: Vec<Topology>) -> Served {
+    let zone = Arc::new(Zone::new("memcloud.internal.", ttl, addresses).unwrap());
     let view = Arc::new(ArcSwap::from_pointee(view(apps, 7)));
     let plan = Plan { address: ([127, 0, 0, 1], 0).into(), tls: None, sockets: 2, rate: 0 };
     let bound = bind(&plan, &zone, &view).await.unwrap();
@@ -87,10 +92,15 @@ fn pair() -> Topology {
     )
 }
 
-fn many(number: u32, count: u32) -> Topology {
+fn many(number: u32, count: usize) -> Topology {
+    many_named(number, count, "site")
+}
+
+/// In shards of 500, every fourth preferred.
+fn many_named(number: u32, count: usize, site: &str) -> Topology {
     let replicas = (0..count).map(|at| {
-        let [_, b, c, d] = at.to_be_bytes();
-        replica(&format!("site-{at}"), &format!("10.{b}.{c}.{d}"), if at % 4 == 0 { 0 } else { 10 }, 100)
+        let [.., b, c, d] = at.to_be_bytes();
+        replica(&format!("{site}-{at}"), &format!("10.{b}.{c}.{d}"), if at % 4 == 0 { 0 } else { 10 }, 100)
     });
     let all: Vec<Replica> = replicas.collect();
     app(number, all.chunks(500).map(<[Replica]>::to_vec).collect())
@@ -179,6 +189,8 @@ async fn what_is_not_there_and_what_has_no_such_type() {
         ("_http._tcp.10001.memcloud.internal SRV", "NXDOMAIN"),
         ("www.memcloud.internal A", "NXDOMAIN"),
         ("x.a.s0.10001.memcloud.internal A", "NXDOMAIN"),
+        ("*.memcloud.internal SOA", "NXDOMAIN"),
+        ("*.10001.memcloud.internal TXT", "NXDOMAIN"),
         // They exist because something below them does.
         ("_tcp.10001.memcloud.internal A", "NOERROR"),
         ("s0.10001.memcloud.internal A", "NOERROR"),
@@ -243,9 +255,104 @@ async fn what_does_not_fit_is_said_and_is_whole_over_tcp() {
 #[tokio::test]
 async fn the_largest_answer_is_one_message() {
     let zone = Zone::new("memcloud.internal.", 5, Vec::new()).unwrap();
-    let most = u32::try_from(fit::services_in_one_message(zone.name())).unwrap();
-    let served = serve(vec![many(10_001, most)]).await;
-    assert_eq!(served.short("+tcp _memcached._tcp.10001.memcloud.internal SRV").await.len(), most as usize);
+    for site in ["s", "a-site-with-a-name-as-long-as-a-label-of-the-dns-may-be-at-most"] {
+        let site = &site[..site.len().min(57)];
+        let told = |count| services(&zone, &many_named(10_001, count, site), None).len();
+        let most = (1..2_000).take_while(|&count| told(count) == count).last().unwrap();
+        assert!(told(most + 1) < most, "beyond it the preferred ones are told");
+        let served = serve(vec![many_named(10_001, most, site)]).await;
+        for name in ["_memcached._tcp.10001.memcloud.internal", "_MEMCACHED._tcp.10001.memcloud.internal"] {
+            let answer = served.dig(&format!("+tcp {name} SRV")).await;
+            let (code, flags) = head(&answer);
+            assert_eq!((code.as_str(), flags.as_str()), ("NOERROR", "qr aa rd"), "{most}");
+            assert!(answer.contains(&format!("ANSWER: {most},")), "{most}");
+        }
+    }
+}
+
+/// What is cut is cut by us: else the message has no EDNS, and says nothing of what was left out.
+#[tokio::test]
+async fn an_answer_is_cut_where_it_has_to_be() {
+    let served = serve((5..40).map(|count| many(10_000 + count, count as usize)).collect()).await;
+    let mut whole = 0;
+    for count in 5..40 {
+        for service in ["_memcached._tcp", "_Memcached._TCP"] {
+            let name = format!("{service}.{}.memcloud.internal", 10_000 + count);
+            let answer = served.dig(&format!("+ignore +bufsize=1232 {name} SRV")).await;
+            let is_whole = answer.contains(&format!("ANSWER: {count},"));
+            assert_ne!(is_whole, head(&answer).1.contains("tc"), "{count}: {answer}");
+            assert!(answer.contains("OPT PSEUDOSECTION"), "{count}: {answer}");
+            whole = if is_whole { count } else { whole };
+        }
+    }
+    // 12 + 45 + 11 bytes, once 39 for the name, and 53 or 54 for each.
+    assert_eq!(whole, 21);
+}
+
+#[tokio::test]
+async fn an_app_without_replicas_has_no_service() {
+    let served = serve(vec![app(10_003, vec![vec![]])]).await;
+    for name in
+        ["_memcached._tcp.10003", "_tcp.10003", "_memcached._tcp.s0.10003", "_tcp.s0.10003", "s0.10003"]
+    {
+        let answer = served.dig(&format!("{name}.memcloud.internal SRV")).await;
+        assert_eq!(head(&answer).0, "NXDOMAIN", "{name}");
+    }
+    assert_eq!(served.short("10003.memcloud.internal TXT").await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_alias_within_the_zone_is_followed() {
+    let hosts = [
+        "10.0.0.1",
+        "a.s0.10001.memcloud.internal",
+        "b.s0.10001.memcloud.internal",
+        "none.memcloud.internal",
+    ];
+    let replicas =
+        ["a", "b", "c", "d"].iter().zip(hosts).map(|(site, host)| replica(site, host, 0, 100)).collect();
+    let served =
+        serve(vec![app(10_001, vec![replicas, vec![replica("e", "e.s1.10001.memcloud.internal", 0, 1)]])])
+            .await;
+    let told = served.short("c.s0.10001.memcloud.internal A").await;
+    assert_eq!(told, ["10.0.0.1", "a.s0.10001.memcloud.internal.", "b.s0.10001.memcloud.internal."]);
+    let (code, flags) = head(&served.dig("c.s0.10001.memcloud.internal TXT").await);
+    assert_eq!((code.as_str(), flags.as_str()), ("NOERROR", "qr aa rd"));
+    // RFC 6604: the code is that of the last name.
+    let answer = served.dig("d.s0.10001.memcloud.internal A").await;
+    assert_eq!(head(&answer).0, "NXDOMAIN");
+    assert!(answer.contains("ANSWER: 1, AUTHORITY: 1"), "{answer}");
+    assert_eq!(served.short("c.s0.10001.memcloud.internal CNAME").await, ["b.s0.10001.memcloud.internal."]);
+    for beside in ["NSEC", "RRSIG"] {
+        let none: [&str; 0] = [];
+        assert_eq!(served.short(&format!("c.s0.10001.memcloud.internal {beside}")).await, none);
+    }
+    assert_eq!(served.short("e.s1.10001.memcloud.internal A").await, ["e.s1.10001.memcloud.internal."]);
+}
+
+#[tokio::test]
+async fn no_record_is_told_twice() {
+    let outside =
+        || vec![replica("a", "Cache.example.org", 0, 100), replica("b", "cache.example.org", 0, 100)];
+    let served = serve(vec![app(10_001, vec![outside(), outside()])]).await;
+    let told = served.short("_memcached._tcp.10001.memcloud.internal SRV").await;
+    assert_eq!(told, ["0 100 11211 Cache.example.org."]);
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_denial_and_what_is_copied() {
+    let mut served = serve(vec![pair()]).await;
+    let answer = served.dig("+dnssec 10001.memcloud.internal A").await;
+    assert!(answer.contains("flags: do;"), "{answer}");
+    served = serve_for(60, vec![IpAddr::from([127, 0, 0, 1])], vec![pair()]).await;
+    let ttl = |answer: String| answer.split_whitespace().nth(1).map(str::to_owned);
+    let denial = served.dig("+noall +authority 10002.memcloud.internal A").await;
+    assert_eq!(ttl(denial).as_deref(), Some("5"), "RFC 2308 section 3");
+    let soa = served.dig("+noall +answer memcloud.internal SOA").await;
+    assert_eq!(ttl(soa).as_deref(), Some("60"));
+    // On a wildcard address, the name server has no address that could be told.
+    let served = serve_for(5, Vec::new(), vec![pair()]).await;
+    assert_eq!(head(&served.dig("ns.memcloud.internal A").await).0, "NXDOMAIN");
 }
 
 #[tokio::test]
@@ -285,17 +392,17 @@ memcloud.internal. 5 IN SOA ns.memcloud.internal. hostmaster.memcloud.internal. 
 memcloud.internal. 5 IN NS ns.memcloud.internal.
 ns.memcloud.internal. 5 IN AAAA ::1
 10001 IN TXT \"v=memcloud1\" \"revision=3\" \"shards=2\" \"hash=ketama\"
-_memcached._tcp.10001 IN SRV 0 100 11211 a.s0.10001
-_memcached._tcp.10001 IN SRV 10 100 11211 b.s0.10001
-_memcached._tcp.10001 IN SRV 0 100 11211 a.s1.10001
+_memcached._tcp.10001 IN SRV 0 100 11211 a.s0.10001.memcloud.internal.
+_memcached._tcp.10001 IN SRV 10 100 11211 b.s0.10001.memcloud.internal.
+_memcached._tcp.10001 IN SRV 0 100 11211 a.s1.10001.memcloud.internal.
 _memcached._tcp.10001 IN SRV 20 50 11211 cache.example.org.
-_memcached._tcp.s0.10001 IN SRV 0 100 11211 a.s0.10001
+_memcached._tcp.s0.10001 IN SRV 0 100 11211 a.s0.10001.memcloud.internal.
+_memcached._tcp.s0.10001 IN SRV 10 100 11211 b.s0.10001.memcloud.internal.
 a.s0.10001 IN A 10.0.0.1
-_memcached._tcp.s0.10001 IN SRV 10 100 11211 b.s0.10001
 b.s0.10001 IN A 10.0.0.2
-_memcached._tcp.s1.10001 IN SRV 0 100 11211 a.s1.10001
-a.s1.10001 IN AAAA fd00::1
+_memcached._tcp.s1.10001 IN SRV 0 100 11211 a.s1.10001.memcloud.internal.
 _memcached._tcp.s1.10001 IN SRV 20 50 11211 cache.example.org.
+a.s1.10001 IN AAAA fd00::1
 b.s1.10001 IN CNAME cache.example.org.
 ";
     assert_eq!(text, expected);

@@ -82,6 +82,14 @@ impl Zone {
         Name::from_ascii(owner.to_string()).and_then(|name| name.append_domain(&self.name)).ok()
     }
 
+    /// In an answer that says no it is kept no longer than the no itself (RFC 2308 section 3).
+    #[must_use]
+    pub fn soa_of_denial(&self, serial: u32) -> Record {
+        let mut soa = self.soa(serial);
+        soa.ttl = soa.ttl.min(NEGATIVE_TTL);
+        soa
+    }
+
     #[must_use]
     pub fn soa(&self, serial: u32) -> Record {
         let primary = self.nameservers.first().map_or_else(|| self.name.clone(), |one| one.name.clone());
@@ -110,10 +118,11 @@ impl Zone {
         self.nameservers.iter().flat_map(of).collect()
     }
 
-    /// The name server of this name.
+    /// The name server of this name. One without an address here has no record of its own, and its name does not exist.
     #[must_use]
     pub fn nameserver(&self, name: &LowerName) -> Option<&Nameserver> {
-        self.nameservers.iter().find(|one| LowerName::new(&one.name) == *name)
+        let is_it = |one: &&Nameserver| LowerName::new(&one.name) == *name && !one.addresses.is_empty();
+        self.nameservers.iter().find(is_it)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Replicas: they register themselves, are told their place, are retired and recycled.
 
+use std::net::IpAddr;
+
 use memcloud_protocol::registration::{AssignedPeer, Assignment, Endpoint, Place, Register, WantedPlace};
 
 use super::requisitions::Alive;
@@ -13,6 +15,8 @@ use crate::registry::replica::{Allocation, Replica};
 use crate::registry::user::UserName;
 
 const TEXT_BYTES_MAX: usize = 255;
+/// RFC 1035 section 2.3.4, without the length of the first label and the root.
+const HOST_BYTES_MAX: usize = 253;
 
 /// The app's owner, for a replica that serves one.
 #[must_use]
@@ -256,7 +260,11 @@ fn serves(replica: &Replica) -> Refusal {
     Refusal::Conflict(format!("replica {} {says}", replica.id))
 }
 
-fn check(told: &Register) -> Result<(), Refusal> {
+/// Whether what is told can be kept.
+///
+/// # Errors
+/// It cannot: why.
+pub(super) fn check(told: &Register) -> Result<(), Refusal> {
     let texts = [
         ("identity", Some(&told.identity)),
         ("machine", Some(&told.machine)),
@@ -274,12 +282,13 @@ fn check(told: &Register) -> Result<(), Refusal> {
             )));
         }
     }
-    let hosts = [&told.address, &told.peer_address];
-    if hosts
-        .iter()
-        .any(|one| one.port == 0 || one.host.contains(|letter: char| letter.is_whitespace() || letter == '/'))
-    {
-        return Err(Refusal::Invalid("an address is a host and a port above 0".into()));
+    for Endpoint { host, port } in [&told.address, &told.peer_address] {
+        if *port == 0 || !is_host(host) {
+            return Err(Refusal::Invalid(format!(
+                "{host:?} and {port} are no address: that is an IP address or a host name of letters, digits, hyphens and dots, \
+                 and a port above 0"
+            )));
+        }
     }
     if told.memory_bytes == 0 {
         return Err(Refusal::Invalid(
@@ -287,4 +296,17 @@ fn check(told: &Register) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+/// An IP address, or a host name (RFC 1123 section 2.1): it goes into the zone as it is.
+fn is_host(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let is_label = |label: &str| {
+        let plain = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (1..=63).contains(&label.len()) && plain && !label.starts_with('-') && !label.ends_with('-')
+    };
+    // A name whose last label is a number would be an address that is none, as 10.0.0.256 is.
+    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    let is_name = name.len() <= HOST_BYTES_MAX && name.split('.').all(is_label);
+    text.parse::<IpAddr>().is_ok() || (is_name && !name.rsplit('.').next().is_some_and(is_number))
 }

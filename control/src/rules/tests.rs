@@ -10,8 +10,9 @@ use super::requisitions::{Approval, NewRequisition};
 use super::testing::{
     ALIVE, Court, S0, actor, approve, court_with, file, name, publish, replica, served, size,
 };
-use super::{Refusal, apps, members, replicas, requisitions, revisions, users};
+use super::{Refusal, Wish, apps, members, replicas, requisitions, revisions, users, whole};
 use crate::registry::app::{Quota, Standing};
+use crate::registry::change::Record;
 use crate::registry::number::{ReplicaId, RequisitionId, RevisionNumber};
 use crate::registry::replica::Allocation;
 use crate::registry::requisition::State;
@@ -188,8 +189,7 @@ fn going_back_is_a_new_revision() {
     let old = court.registry.revision(appid, RevisionNumber(2)).unwrap();
     assert!(matches!(old.state, RevisionState::RolledBack { .. }));
     // What is allocated stays: publishing it again is one step away.
-    let wish =
-        super::Wish { registry: &court.registry, actor: &actor("ops", Role::Operator), now: court.now };
+    let wish = Wish { registry: &court.registry, actor: &actor("ops", Role::Operator), now: court.now };
     assert_eq!(revisions::difference(wish, appid).unwrap().added.len(), 2);
 }
 
@@ -232,6 +232,60 @@ fn a_replica_may_ask_for_its_place() {
     let before = court.registry.version(&crate::registry::change::RecordKey::replica(one));
     court.ask(&ann, |wish| replicas::register(wish, asking("m1"), &|_| false)).unwrap();
     assert_eq!(court.registry.version(&crate::registry::change::RecordKey::replica(one)), before);
+}
+
+#[test]
+fn a_replica_has_a_host_that_a_zone_can_name() {
+    let mut court = Court::new();
+    let mut register = |host: &str| {
+        let mut told = replica("m1", 11211, 64);
+        told.address.host = host.into();
+        court.as_ops(|wish| replicas::register(wish, told, &|_| false))
+    };
+    let long = "a.".repeat(128);
+    for host in ["10.0.0.1", "fd00::1", "cache", "Cache-1.example.org", "cache.example.org.", "1.example"] {
+        assert!(register(host).is_ok(), "{host}");
+    }
+    for host in [
+        "10.0.0.256",
+        "[fd00::1]",
+        "fe80::1%eth0",
+        "a b",
+        "a;b",
+        "a\"b",
+        "a\\b",
+        "a..b",
+        ".",
+        "-a",
+        "a-",
+        "ä",
+        "a_b",
+        "@",
+        &long,
+    ] {
+        assert!(matches!(register(host), Err(Refusal::Invalid(_))), "{host}");
+    }
+}
+
+#[test]
+fn what_no_replica_may_register_cannot_be_imported() {
+    let (court, _) = served();
+    let with_host = |host: &str| -> Vec<Record> {
+        let mut records: Vec<Record> = court.registry.records().collect();
+        for record in &mut records {
+            if let Record::Replica(replica) = record {
+                replica.registration.address.host = host.into();
+            }
+        }
+        records
+    };
+    let root = actor("root", Role::Admin);
+    let import = |records: &[Record]| {
+        whole::import(Wish { registry: &court.registry, actor: &root, now: court.now }, records)
+    };
+    assert!(import(&with_host("cache.example.org")).is_ok());
+    let refused = import(&with_host("a\nb")).unwrap_err().to_string();
+    assert!(refused.contains("replica 1"), "{refused}");
 }
 
 #[test]

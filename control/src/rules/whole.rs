@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Refusal, Wish};
+use super::{Refusal, Wish, replicas};
 use crate::registry::Registry;
 use crate::registry::audit::AuditEntry;
 use crate::registry::change::{Change, Record, RecordKey, Write};
@@ -22,6 +22,10 @@ pub fn import(wish: Wish<'_>, records: &[Record]) -> Result<(Change, ()), Refusa
     registry
         .check_invariants()
         .map_err(|says| Refusal::Invalid(format!("what is to be imported contradicts itself: {says}")))?;
+    for replica in registry.replicas(None) {
+        replicas::check(&replica.registration)
+            .map_err(|says| Refusal::Invalid(format!("replica {}: {says}", replica.id)))?;
+    }
     if registry.user(&wish.actor.user).is_none() {
         let says = format!(
             "{} is no user of what is to be imported, and could not log in any more",
