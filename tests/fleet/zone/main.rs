@@ -56,7 +56,7 @@ fn each_row_of_the_contract_for_all_who_ask() {
             assert_eq!((by_dig.code.as_str(), by_dig.is("aa")), ("NOERROR", true), "{question:?}");
             assert_eq!(by_dig.data(), expected, "{question:?}");
             assert_eq!(by_dig.authority.len(), usize::from(expected.is_empty()), "{question:?}");
-            let forwarded = dig(forwarder.port(), &[question.clone()], &folder).remove(0);
+            let forwarded = dig(forwarder.port(), std::slice::from_ref(&question), &folder).remove(0);
             assert_eq!(
                 (forwarded.code.as_str(), forwarded.data()),
                 ("NOERROR", by_dig.data()),

@@ -89,16 +89,35 @@ impl Message {
     }
 }
 
-/// Has `dig` ask all of them in turn; what is cut stays cut when `+ignore` is among how it is asked.
+/// Has `dig` ask all of them; what is cut stays cut when `+ignore` is among how it is asked.
 pub(crate) fn dig(port: u16, questions: &[Question], folder: &Folder) -> Vec<Message> {
+    let mut answered: Vec<(usize, Message)> = Vec::new();
+    for transport in ["+notcp", "+tcp"] {
+        let asked = |(_, one): &(usize, &Question)| one.is_tcp() == (transport == "+tcp");
+        let (places, asked): (Vec<usize>, Vec<&Question>) =
+            questions.iter().enumerate().filter(asked).unzip();
+        if !asked.is_empty() {
+            answered.extend(places.into_iter().zip(batch(port, &asked, transport, folder)));
+        }
+    }
+    answered.sort_by_key(|(place, _)| *place);
+    answered.into_iter().map(|(_, message)| message).collect()
+}
+
+/// In turn, from a file. There `dig` does not heed what a line says of TCP.
+fn batch(port: u16, questions: &[&Question], transport: &str, folder: &Folder) -> Vec<Message> {
     let lines: String =
         questions.iter().map(|one| format!("-q {} -t {} {}\n", one.name, one.kind, one.how)).collect();
-    let file = folder.path().join(format!("questions-{port}"));
+    let file = folder.path().join(format!("questions-{port}{transport}"));
     fs::write(&file, lines).unwrap();
     let mut command = Command::new("dig");
-    command.args(["@127.0.0.1", "-p", &port.to_string(), "+nocookie", "+tries=3", "+time=10", "+noall"]);
-    command.args(["+comments", "+answer", "+authority", "+additional", "-f"]).arg(file);
-    let messages = Message::read(&printed(&mut command));
+    command.args(["@127.0.0.1", "-p", &port.to_string(), transport, "+nocookie", "+tries=3", "+time=10"]);
+    command.args(["+noall", "+comments", "+stats", "+answer", "+authority", "+additional", "-f"]).arg(file);
+    let printed = printed(&mut command);
+    let mut servers = printed.lines().filter(|line| line.starts_with(";; SERVER:"));
+    // What was cut over UDP is asked again over TCP.
+    assert!(transport == "+notcp" || servers.all(|line| line.ends_with("(TCP)")), "it was asked over TCP");
+    let messages = Message::read(&printed);
     assert_eq!(messages.len(), questions.len(), "each is answered");
     messages
 }
